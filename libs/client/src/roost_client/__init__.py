@@ -1,0 +1,1 @@
+"""Python client of Roost's HTTP API and the roost command."""

@@ -1,0 +1,1 @@
+"""Users, pools, entitlements, sessions and launch tickets."""

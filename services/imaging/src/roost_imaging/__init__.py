@@ -1,0 +1,1 @@
+"""Storage domains, templates, overlays and jobs."""

@@ -1,0 +1,1 @@
+"""Hosts, desktops, placement and the reconcile loop."""
