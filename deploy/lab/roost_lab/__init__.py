@@ -1,0 +1,1 @@
+"""The lab: a small Roost site with real parts on one Linux machine."""
