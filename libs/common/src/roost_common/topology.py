@@ -1,0 +1,119 @@
+"""The names on the bus: exchanges, queues, routing keys. Pure; `bus` declares them.
+
+Arguments of a queue cannot be changed in place (RabbitMQ answers PRECONDITION_FAILED): a change
+here is a migration of every deployment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from roost_common.contracts.base import Kind, Message, NodeCommand
+
+EVENTS: Final = "roost.events"
+COMMANDS: Final = "roost.commands"
+TELEMETRY: Final = "roost.telemetry"
+DEAD: Final = "roost.dead"
+"""Exchange and queue of what nobody could handle."""
+
+DELIVERY_LIMIT: Final = 20
+"""Deliveries of one message before it is dead-lettered."""
+TELEMETRY_TTL_MS: Final = 10_000
+TELEMETRY_MAX_LENGTH: Final = 20_000
+
+EXCHANGE_OF: Final = {
+    Kind.EVENT: EVENTS,
+    Kind.COMMAND: COMMANDS,
+    Kind.TELEMETRY: TELEMETRY,
+}
+
+
+class Durability(StrEnum):
+    """What a queue survives."""
+
+    WORK = "work"
+    """Quorum queue, shared by the copies of a service; survives everything but its deletion."""
+    SAMPLES = "samples"
+    """Shared by the copies, bounded, forgets: for telemetry."""
+    OWN_SAMPLES = "own-samples"
+    """The same, one per process: every copy sees every sample."""
+    QUESTIONS = "questions"
+    """A node's queries; gone with its agent, so that a question to nobody fails at once."""
+
+
+@dataclass(frozen=True)
+class QueueSpec:
+    """A queue and what is bound to it: pairs of exchange and routing pattern."""
+
+    name: str
+    durability: Durability
+    bindings: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def durable(self) -> bool:
+        """Whether the queue outlives the bus."""
+        return self.durability is Durability.WORK
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether it belongs to one connection."""
+        return self.durability is Durability.OWN_SAMPLES
+
+    @property
+    def auto_delete(self) -> bool:
+        """Whether it goes with its last consumer."""
+        return self.durability is not Durability.WORK
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """RabbitMQ's queue arguments."""
+        if self.durability is Durability.WORK:
+            return {
+                "x-queue-type": "quorum",
+                "x-delivery-limit": DELIVERY_LIMIT,
+                "x-dead-letter-exchange": DEAD,
+            }
+        if self.durability is Durability.QUESTIONS:
+            return {"x-message-ttl": 60_000}
+        return {
+            "x-message-ttl": TELEMETRY_TTL_MS,
+            "x-max-length": TELEMETRY_MAX_LENGTH,
+            "x-overflow": "drop-head",
+        }
+
+
+def routing_key(message: Message, node: str | None = None) -> str:
+    """The name of the message, followed by the node for a command to one node."""
+    if isinstance(message, NodeCommand) != (node is not None):
+        raise ValueError(f"{message.name} and node {node!r} do not fit")
+    return message.name if node is None else f"{message.name}.{node}"
+
+
+def bind(*messages: type[Message]) -> tuple[tuple[str, str], ...]:
+    """Bindings for a service's queue: one per message class."""
+    return tuple((EXCHANGE_OF[message.kind], message.name) for message in messages)
+
+
+def service_queue(service: str, *messages: type[Message]) -> QueueSpec:
+    """The work queue of a service: ``roost.<service>``."""
+    return QueueSpec(f"roost.{service}", Durability.WORK, bind(*messages))
+
+
+def samples_queue(service: str, *messages: type[Message], own: str = "") -> QueueSpec:
+    """A service's queue of telemetry; with ``own``, a process's own one of that name."""
+    suffix = f".{own}" if own else ""
+    durability = Durability.OWN_SAMPLES if own else Durability.SAMPLES
+    return QueueSpec(f"roost.{service}.telemetry{suffix}", durability, bind(*messages))
+
+
+def node_queue(node: str, *messages: type[NodeCommand]) -> QueueSpec:
+    """The work queue of a node's agent: ``roost.host-agent.<node>``."""
+    bindings = tuple((COMMANDS, f"{message.name}.{node}") for message in messages)
+    return QueueSpec(f"roost.host-agent.{node}", Durability.WORK, bindings)
+
+
+def query_queue(node: str) -> QueueSpec:
+    """Where a node's agent is asked: reached through the default exchange by its name."""
+    return QueueSpec(f"roost.host-agent.{node}.queries", Durability.QUESTIONS)
