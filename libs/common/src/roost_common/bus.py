@@ -46,6 +46,8 @@ Handler = Callable[[Delivery], Awaitable[None]]
 Responder = Callable[[Query], Awaitable[Body]]
 B = TypeVar("B", bound=Body)
 
+NO_CONSUMER: Final = "bus.no-consumer"
+"""Code of the error for a command whose queue does not exist."""
 PUBLISH_DEADLINE_S: Final = 10.0
 RETRY_STEPS_S: Final = (0.2, 1.0, 3.0)
 """Back-off by delivery count; each delivery keeps one place of the prefetch meanwhile."""
@@ -63,7 +65,7 @@ class Subscription:
 
 
 @dataclass(frozen=True)
-class Service:
+class QuerySubscription:
     """A queue of questions and who answers them."""
 
     queue: QueueSpec
@@ -93,13 +95,13 @@ class Bus:
         self._link: _Link | None = None
         self._connected = asyncio.Event()
         self._consuming = False
-        self._subscriptions: list[Subscription | Service] = []
+        self._subscriptions: list[Subscription | QuerySubscription] = []
         self._waiting: dict[str, asyncio.Future[AbstractIncomingMessage]] = {}
         self._in_hand: set[asyncio.Task[None]] = set()
 
     # --- life ---------------------------------------------------------------------------------
 
-    def subscribe(self, subscription: Subscription | Service) -> None:
+    def subscribe(self, subscription: Subscription | QuerySubscription) -> None:
         """Consume from now on; to be called before `run`."""
         self._subscriptions.append(subscription)
 
@@ -189,7 +191,7 @@ class Bus:
             await self._consume(link, subscription)
         return link
 
-    async def _consume(self, link: _Link, subscription: Subscription | Service) -> None:
+    async def _consume(self, link: _Link, subscription: Subscription | QuerySubscription) -> None:
         channel = await link.connection.channel(publisher_confirms=False)
         await channel.set_qos(prefetch_count=subscription.prefetch)
         spec = subscription.queue
@@ -208,7 +210,7 @@ class Bus:
             assert task is not None  # noqa: S101 - consumers run as tasks
             self._in_hand.add(task)
             try:
-                if isinstance(subscription, Service):
+                if isinstance(subscription, QuerySubscription):
                     await self._reply(incoming, subscription.responder)
                 else:
                     await self._settle(incoming, subscription.handler)
@@ -295,7 +297,7 @@ class Bus:
         except (*_CONNECTION_ERRORS, ChannelInvalidStateError) as error:
             if isinstance(error, aio_pika.exceptions.DeliveryError):
                 raise Unavailable(
-                    "bus.no-consumer", "Nobody takes {type} yet.", type=routing_key
+                    NO_CONSUMER, "Nobody takes {type} yet.", type=routing_key
                 ) from error
             raise _bus_unavailable() from error
 
@@ -340,11 +342,9 @@ class Bus:
     async def _reply(self, incoming: AbstractIncomingMessage, responder: Responder) -> None:
         status, body = 200, b"{}"
         try:
-            delivery = _from_amqp(incoming)
-            if not isinstance(delivery.message, Query):
-                raise TypeError(f"{incoming.type} is no question")
-            with log.bound_contextvars(correlation_id=delivery.envelope.correlation_id):
-                answer = await responder(delivery.message)
+            envelope, query = _query_from_amqp(incoming)
+            with log.bound_contextvars(correlation_id=envelope.correlation_id):
+                answer = await responder(query)
             body = answer.model_dump_json().encode()
         except RoostError as error:
             status, body = error.status, error.problem.model_dump_json().encode()
@@ -477,6 +477,13 @@ def _from_amqp(incoming: AbstractIncomingMessage) -> Delivery:
     return Delivery.model_construct(
         envelope=envelope, message=message, redelivered=bool(incoming.redelivered)
     )
+
+
+def _query_from_amqp(incoming: AbstractIncomingMessage) -> tuple[Envelope, Query]:
+    delivery = _from_amqp(incoming)
+    if not isinstance(delivery.message, Query):
+        raise TypeError(f"{incoming.type} is no question")
+    return delivery.envelope, delivery.message
 
 
 def _delivery_count(incoming: AbstractIncomingMessage) -> int:

@@ -8,7 +8,7 @@ handled it. Delivery is at least once, in any order.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final
@@ -19,7 +19,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from roost_common import log, metrics, topology
-from roost_common.bus import Bus
+from roost_common.bus import NO_CONSUMER, Bus
 from roost_common.clock import Clock
 from roost_common.contracts.base import Delivery, Envelope, Kind, Message
 from roost_common.db import Database, translated
@@ -29,6 +29,8 @@ logger = log.get_logger(__name__)
 
 BATCH: Final = 200
 """Messages a relay sends in one transaction."""
+PARKED_FOR: Final = timedelta(seconds=5)
+"""How long a command waits whose consumer has never started."""
 IDLE_POLL_S: Final = 1.0
 """How long a message of another, dead copy may wait for this one's relay."""
 INBOX_KEPT: Final = timedelta(days=7)
@@ -41,6 +43,7 @@ _OUTBOX = sa.table(
     sa.column("routing_key", sa.String),
     sa.column("body", sa.Text),
     sa.column("envelope", postgresql.JSONB),
+    sa.column("not_before", sa.DateTime(timezone=True)),
 )
 _INBOX = sa.table(
     "inbox",
@@ -59,6 +62,7 @@ def add_message_tables(metadata: sa.MetaData) -> None:
         sa.Column("routing_key", sa.String(512), nullable=False),
         sa.Column("body", sa.Text, nullable=False),
         sa.Column("envelope", postgresql.JSONB, nullable=False),
+        sa.Column("not_before", sa.DateTime(timezone=True)),
     )
     sa.Table(
         "inbox",
@@ -185,6 +189,9 @@ class Relay:
         async with translated(), self._database.sessions() as session:
             chosen = (
                 sa.select(_OUTBOX)
+                .where(
+                    sa.or_(_OUTBOX.c.not_before.is_(None), _OUTBOX.c.not_before <= sa.func.now())
+                )
                 .order_by(_OUTBOX.c.id)
                 .limit(BATCH)
                 .with_for_update(skip_locked=True)
@@ -195,17 +202,20 @@ class Relay:
             results = await asyncio.gather(
                 *(self._publish(row) for row in rows), return_exceptions=True
             )
-            sent = [row.id for row, result in zip(rows, results, strict=True) if result is None]
+            sent, parked, failure = _sort_out(rows, results)
             if sent:
                 await session.execute(sa.delete(_OUTBOX).where(_OUTBOX.c.id.in_(sent)))
-                await session.commit()
-            metrics.OUTBOX_SENT.inc(len(sent))
-        failures = [result for result in results if isinstance(result, BaseException)]
-        for failure in failures:
-            if not isinstance(failure, Unavailable):
-                raise failure
-        if failures and not sent:
-            raise failures[0]
+            if parked:
+                # Nobody takes these yet; they must not stand in the way of the rest.
+                await session.execute(
+                    sa.update(_OUTBOX)
+                    .where(_OUTBOX.c.id.in_(parked))
+                    .values(not_before=sa.func.now() + PARKED_FOR)
+                )
+            await session.commit()
+        metrics.OUTBOX_SENT.inc(len(sent))
+        if failure is not None and not sent:
+            raise failure
         return len(sent)
 
     async def _publish(self, row: sa.Row[Any]) -> None:
@@ -247,6 +257,25 @@ class Relay:
             count = await session.scalar(sa.select(sa.func.count()).select_from(_OUTBOX))
         metrics.OUTBOX_PENDING.set(count or 0)
         return count or 0
+
+
+def _sort_out(
+    rows: Sequence[sa.Row[Any]], results: Sequence[BaseException | None]
+) -> tuple[list[int], list[int], Unavailable | None]:
+    """Ids sent, ids to park, and one failure of the bus itself; raises what is no such failure."""
+    sent: list[int] = []
+    parked: list[int] = []
+    failure: Unavailable | None = None
+    for row, result in zip(rows, results, strict=True):
+        if result is None:
+            sent.append(row.id)
+        elif not isinstance(result, Unavailable):
+            raise result
+        elif result.code == NO_CONSUMER:
+            parked.append(row.id)
+        else:
+            failure = result
+    return sent, parked, failure
 
 
 async def _wait_for(event: asyncio.Event, timeout_s: float) -> None:
