@@ -1,0 +1,100 @@
+"""Who may do what on the bus: users and permissions, as RabbitMQ's definitions file has them.
+
+Pure. Names of exchanges and queues are `roost_common.topology`'s.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+VHOST = "roost"
+LAB_USER = "lab"
+"""For people and tests: may do everything."""
+_EXCHANGES = r"roost\.(events|commands|telemetry|dead)"
+
+
+def password_hash(password: str, salt: bytes | None = None) -> str:
+    """RabbitMQ's ``rabbit_password_hashing_sha256``: base64 of salt + SHA-256(salt + password)."""
+    salt = secrets.token_bytes(4) if salt is None else salt
+    return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
+
+
+def service_user(service: str) -> str:
+    """The bus user of a central service."""
+    return f"roost-{service}"
+
+
+def agent_user(node: str) -> str:
+    """The bus user of a node's agent."""
+    return f"roost-agent-{node}"
+
+
+def render(
+    services: Mapping[str, str], agents: Mapping[str, str], lab_password: str
+) -> dict[str, Any]:
+    """The definitions for these services and nodes, each with its password."""
+    users = [_user(LAB_USER, lab_password, tags=["administrator"])]
+    permissions = [_permission(LAB_USER, ".*", ".*", ".*")]
+    topics: list[dict[str, str]] = []
+    for service, password in services.items():
+        user = service_user(service)
+        users.append(_user(user, password))
+        own = rf"roost\.{re.escape(service)}(\..*)?"
+        # amq.default carries questions to agents.
+        permissions.append(
+            _permission(
+                user,
+                configure=rf"^({_EXCHANGES}|{own})$",
+                write=rf"^({_EXCHANGES}|{own}|amq\.default)$",
+                read=rf"^({_EXCHANGES}|{own})$",
+            )
+        )
+    for node, password in agents.items():
+        user = agent_user(node)
+        users.append(_user(user, password))
+        name = re.escape(node)
+        own = rf"roost\.host-agent\.({name}(\..*)?|replies\..*)"
+        permissions.append(
+            _permission(
+                user,
+                configure=rf"^({_EXCHANGES}|{own})$",
+                # Binding a queue needs the right to write to it and to read from the exchange;
+                # a dead-letter exchange the right to write to it; a reply goes by amq.default.
+                write=rf"^(roost\.(events|telemetry|dead)|{own}|amq\.default)$",
+                read=rf"^(roost\.(commands|dead)|{own})$",
+            )
+        )
+        topics += [
+            # Another node's commands cannot be bound, and no other service's events be forged.
+            _topic(user, "roost.commands", write="^$", read=rf"^[a-z.-]+\.v[0-9]+\.{name}$"),
+            _topic(user, "roost.events", write=r"^domain\.observed\.v[0-9]+$", read="^$"),
+            _topic(user, "roost.telemetry", write=r"^host\.(beat|report)\.v[0-9]+$", read="^$"),
+        ]
+    return {
+        "vhosts": [{"name": VHOST}],
+        "users": users,
+        "permissions": permissions,
+        "topic_permissions": topics,
+    }
+
+
+def _user(name: str, password: str, tags: list[str] | None = None) -> dict[str, Any]:
+    return {
+        "name": name,
+        "password_hash": password_hash(password),
+        "hashing_algorithm": "rabbit_password_hashing_sha256",
+        "tags": tags or [],
+    }
+
+
+def _permission(user: str, configure: str, write: str, read: str) -> dict[str, str]:
+    return {"user": user, "vhost": VHOST, "configure": configure, "write": write, "read": read}
+
+
+def _topic(user: str, exchange: str, write: str, read: str) -> dict[str, str]:
+    return {"user": user, "vhost": VHOST, "exchange": exchange, "write": write, "read": read}
