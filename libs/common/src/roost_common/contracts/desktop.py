@@ -125,6 +125,17 @@ class DesktopStartRefused(DesktopFact, name="desktop.start-refused.v1"):
     """It should run and cannot for now; ``desktop.problem`` says why, and it is tried again."""
 
 
+class DesktopCreateRefused(Event, name="desktop.create-refused.v1"):
+    """A desktop that was asked for will not be: its name is taken, or no host could ever run it."""
+
+    desktop_id: UUID
+    problem: Problem
+
+    @property
+    def subject(self) -> str:
+        return str(self.desktop_id)
+
+
 class DesktopDeleted(DesktopFact, name="desktop.deleted.v1"):
     """It is gone, and its disk with it."""
 
