@@ -61,8 +61,8 @@ def configure(service: str, level: str = "info", *, json: bool = True) -> None:
 
 
 def get_logger(name: str) -> FilteringBoundLogger:
-    """The logger of a module; ``name`` becomes the key ``logger``."""
-    logger: FilteringBoundLogger = structlog.get_logger(logger=name)
+    """The logger of a module; ``name`` becomes the key ``module``."""
+    logger: FilteringBoundLogger = structlog.get_logger(module=name)
     return logger
 
 

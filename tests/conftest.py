@@ -1,0 +1,139 @@
+"""The servers that tests run against: real ones, private to the run, stopped with it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+# The lab is not a distribution; its servers are the tests' servers.
+sys.path.insert(0, str(ROOT / "deploy" / "lab"))
+
+from roost_common.db import Migrations  # noqa: E402
+from roost_lab.postgres import PostgresServer  # noqa: E402
+from roost_lab.rabbitmq import RabbitServer  # noqa: E402
+
+VHOSTS_AT_START = 48
+"""Made with the server, which is far cheaper than one by one."""
+
+NewDatabase = Callable[[Migrations], Awaitable[str]]
+
+
+def require(*programs: str) -> None:
+    """Skip on a machine that lacks a server; fail in CI, where nothing may be missing."""
+    places = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/lib/rabbitmq/bin"])
+    missing = [program for program in programs if shutil.which(program, path=places) is None]
+    if not missing:
+        return
+    message = f"missing on this machine: {', '.join(missing)}"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def free_port() -> int:
+    """A port of loopback that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session")
+def servers_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where servers keep their files; readable by the users they run as."""
+    path = tmp_path_factory.mktemp("servers")
+    for parent in [path, *path.parents]:
+        if parent == Path("/"):
+            break
+        if parent.stat().st_uid == os.getuid():
+            parent.chmod(parent.stat().st_mode | 0o711)
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres(servers_dir: Path) -> Iterator[PostgresServer]:
+    """A PostgreSQL of this run."""
+    require("psql")
+    server = PostgresServer(servers_dir / "postgres", free_port(), durable=False)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def rabbit(servers_dir: Path) -> Iterator[RabbitServer]:
+    """A RabbitMQ of this run, with one user and many empty virtual hosts."""
+    require("rabbitmq-server")
+    names = [f"t{number}" for number in range(VHOSTS_AT_START)]
+    permission = {"user": "test", "configure": ".*", "write": ".*", "read": ".*"}
+    definitions = {
+        "users": [{"name": "test", "password": "test", "tags": ["administrator"]}],
+        "vhosts": [{"name": name} for name in names],
+        "permissions": [{**permission, "vhost": name} for name in names],
+    }
+    server = RabbitServer(servers_dir / "rabbit", free_port(), free_port(), definitions)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def _next_vhost(rabbit: RabbitServer) -> Callable[[], str]:
+    numbers = count()
+
+    def take() -> str:
+        number = next(numbers)
+        name = f"t{number}"
+        if number >= VHOSTS_AT_START:
+            rabbit.ctl("add_vhost", name)
+            rabbit.ctl("set_permissions", "-p", name, "test", ".*", ".*", ".*")
+        return name
+
+    return take
+
+
+@pytest.fixture
+def amqp_url(rabbit: RabbitServer, _next_vhost: Callable[[], str]) -> str:
+    """A bus of this test's own."""
+    return rabbit.url("test", "test", _next_vhost())
+
+
+@pytest.fixture(scope="session")
+def _templates(postgres: PostgresServer) -> dict[str, str]:
+    """Migrated databases by schema, from which the tests' are cloned."""
+    return {}
+
+
+@pytest.fixture
+async def new_database(
+    postgres: PostgresServer, _templates: dict[str, str]
+) -> AsyncIterator[NewDatabase]:
+    """Makes databases that are migrated and empty; they go with the test."""
+    made: list[str] = []
+
+    async def make(migrations: Migrations) -> str:
+        template = _templates.get(migrations.schema)
+        if template is None:
+            template = f"template_{migrations.schema}"
+            postgres.create_database(template)
+            await migrations.upgrade(postgres.url(template))
+            _templates[migrations.schema] = template
+        name = f"test_{migrations.schema}_{next(_numbers)}"
+        postgres.sql(f"create database {name} template {template}")
+        made.append(name)
+        return postgres.url(name)
+
+    yield make
+    for name in made:
+        postgres.drop_database(name)
+
+
+_numbers = count()
