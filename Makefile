@@ -1,0 +1,98 @@
+# `make` prints this help: a target with "##" behind it is for people.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+BIN := .venv/bin
+SOURCES := $(wildcard libs/*/src services/*/src) deploy/lab tests
+DISTRIBUTIONS := $(wildcard libs/* services/*)
+
+.PHONY: help
+help: ## this help
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# --- the lab ------------------------------------------------------------------------------------
+
+.PHONY: up
+up: ## the whole site on this machine, demo desktop included (root; Debian 12 or Ubuntu)
+	@deploy/lab/up
+
+.PHONY: down
+down: ## stop it and leave nothing behind
+	@deploy/lab/down
+
+.PHONY: status
+status: ## every part of it
+	@deploy/lab/status
+
+# --- the environment ----------------------------------------------------------------------------
+
+# A mark beside the environment, newer than what it was made from.
+VENV := .venv/.made
+$(VENV): requirements.txt $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)
+	@deploy/lab/venv
+	@touch $@
+
+.PHONY: venv
+venv: $(VENV) ## the Python environment in .venv
+
+.PHONY: requirements
+requirements: ## pin every dependency again
+	uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-emit-index-url \
+	  --no-annotate --custom-compile-command "make requirements" --no-emit-package roost-common \
+	  --group pyproject.toml:dev $(DISTRIBUTIONS:%=%/pyproject.toml) -o requirements.txt
+
+# --- tests and rules ----------------------------------------------------------------------------
+
+.PHONY: test
+test: $(VENV) ## all tests, on real servers, guests and screens
+	@deploy/lab/packages
+	$(PY) -m pytest -q $(ARGS)
+
+.PHONY: test-fast
+test-fast: $(VENV) ## the tests that need no server
+	$(PY) -m pytest -q tests/unit tests/contract $(ARGS)
+
+.PHONY: e2e
+e2e: $(VENV) ## the tests on the lab's real desktops alone
+	$(PY) -m pytest -q tests/e2e $(ARGS)
+
+.PHONY: bench
+bench: $(VENV) ## speed, as ratios to the bare work in the same run
+	$(PY) -m tests.bench
+
+.PHONY: rules
+rules: lint types imports contracts-check migrations-check ## every rule that runs as a command
+
+.PHONY: lint
+lint: $(VENV) ## ruff: lint and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.PHONY: format
+format: $(VENV) ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: types
+types: $(VENV) ## mypy, strict
+	$(BIN)/mypy $(SOURCES)
+
+.PHONY: imports
+imports: $(VENV) ## import-linter: who may know whom
+	$(BIN)/lint-imports
+
+.PHONY: contracts
+contracts: $(VENV) ## write the documents of the message classes
+	$(PY) -m roost_common.contracts.documents docs
+
+.PHONY: contracts-check
+contracts-check: $(VENV)
+	$(PY) -m roost_common.contracts.documents docs --check
+
+.PHONY: migrations-check
+migrations-check: $(VENV) ## models and migrations agree (a scratch PostgreSQL)
+	$(PY) -m pytest -q tests/integration -k migrations
+
+.PHONY: migrate
+migrate: $(VENV) ## bring the lab's database up to date
+	@deploy/lab/migrate

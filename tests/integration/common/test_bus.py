@@ -1,0 +1,216 @@
+"""The bus against a real RabbitMQ: delivery, its three ends, questions, a lost connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import aio_pika
+import pytest
+
+from roost_common import topology
+from roost_common.bus import Bus, QuerySubscription, Subscription
+from roost_common.contracts.base import Body, Delivery, Query
+from roost_common.contracts.desktop import DeleteDesktop, EnsureDesktop, Power, SetDesktopPower
+from roost_common.contracts.display import Done, RebootDesktop
+from roost_common.contracts.host import HostApproved
+from roost_common.contracts.spec import DesktopSpec, TemplateRef
+from roost_common.errors import Conflict, Outage, RoostError, Unavailable
+from roost_lab.rabbitmq import RabbitServer
+
+pytestmark = pytest.mark.integration
+
+WORK = topology.service_queue("inventory", DeleteDesktop, HostApproved)
+
+
+@asynccontextmanager
+async def connected(
+    url: str, *parts: Subscription | QuerySubscription, name: str = "test"
+) -> AsyncIterator[Bus]:
+    bus = Bus(url, name)
+    for part in parts:
+        bus.subscribe(part)
+    task = asyncio.create_task(bus.run())
+    try:
+        await bus.wait_connected()
+        yield bus
+    finally:
+        await bus.drain()
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def eventually(condition: Callable[[], bool], deadline_s: float = 15) -> None:
+    async with asyncio.timeout(deadline_s):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+class Recorder:
+    """Keeps what it is handed; raises what it is told to, once each."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.seen: list[Delivery] = []
+        self.errors = list(errors)
+
+    async def __call__(self, delivery: Delivery) -> None:
+        self.seen.append(delivery)
+        if self.errors:
+            raise self.errors.pop(0)
+
+
+async def test_an_event_arrives_whole(amqp_url: str) -> None:
+    recorder = Recorder()
+    async with connected(amqp_url, Subscription(WORK, recorder)) as bus:
+        event = HostApproved(node="node-a")
+        envelope = bus.envelope(event, correlation_id="request-1")
+        await bus.publish(event, envelope)
+        await eventually(lambda: bool(recorder.seen))
+    [delivery] = recorder.seen
+    assert delivery.message == event
+    assert delivery.envelope == envelope
+    assert delivery.envelope.correlation_id == "request-1"
+
+
+async def test_a_retryable_error_brings_the_message_again(amqp_url: str) -> None:
+    recorder = Recorder(Unavailable("x.busy", "Busy."))
+    async with connected(amqp_url, Subscription(WORK, recorder)) as bus:
+        await bus.publish(DeleteDesktop(desktop_id=uuid4()))
+        await eventually(lambda: len(recorder.seen) == 2)
+    assert recorder.seen[0].envelope.id == recorder.seen[1].envelope.id
+
+
+async def test_an_outage_is_waited_out_with_the_message_in_hand(amqp_url: str) -> None:
+    recorder = Recorder(Outage("database.unavailable", "Away."))
+    async with connected(amqp_url, Subscription(WORK, recorder)) as bus:
+        await bus.publish(DeleteDesktop(desktop_id=uuid4()))
+        await eventually(lambda: len(recorder.seen) == 2)
+    assert not recorder.seen[1].redelivered
+
+
+@pytest.mark.parametrize("error", [Conflict("x.refused", "No."), RuntimeError("a bug")])
+async def test_any_other_error_is_dead_lettered(amqp_url: str, error: Exception) -> None:
+    recorder = Recorder(error)
+    async with connected(amqp_url, Subscription(WORK, recorder)) as bus:
+        await bus.publish(DeleteDesktop(desktop_id=uuid4()))
+        await eventually(lambda: bool(recorder.seen))
+        dead = await next_dead(amqp_url)
+    assert len(recorder.seen) == 1
+    assert dead == str(recorder.seen[0].envelope.id)
+
+
+async def next_dead(url: str) -> str | None:
+    """The id of the oldest message in the graveyard, which no service ever consumes."""
+    async with await aio_pika.connect(url) as connection, asyncio.timeout(15):
+        queue = await (await connection.channel()).get_queue(topology.DEAD)
+        while (incoming := await queue.get(fail=False)) is None:
+            await asyncio.sleep(0.02)
+        await incoming.ack()
+        return incoming.message_id
+
+
+async def test_an_unknown_message_is_dead_lettered_and_stops_nothing(amqp_url: str) -> None:
+    recorder = Recorder()
+    async with connected(amqp_url, Subscription(WORK, recorder)) as bus:
+        connection = await aio_pika.connect(amqp_url)
+        async with connection:
+            channel = await connection.channel()
+            exchange = await channel.get_exchange(topology.EVENTS)
+            stranger = aio_pika.Message(b"\xff{", type="host.approved.v1")
+            await exchange.publish(stranger, "host.approved.v1")
+        await bus.publish(HostApproved(node="node-b"))
+        await eventually(lambda: bool(recorder.seen))
+    assert [d.message for d in recorder.seen] == [HostApproved(node="node-b")]
+
+
+async def test_a_command_that_nobody_takes_is_an_error(amqp_url: str) -> None:
+    async with connected(amqp_url) as bus:
+        with pytest.raises(Unavailable) as caught:
+            await bus.publish(SetDesktopPower(desktop_id=uuid4(), power=Power.ON))
+    assert caught.value.code == "bus.no-consumer"
+
+
+async def test_a_command_reaches_its_node_alone(amqp_url: str) -> None:
+    here, there = Recorder(), Recorder()
+    command = EnsureDesktop(
+        desktop_id=uuid4(),
+        desktop_name="d-1",
+        generation=1,
+        power=Power.OFF,
+        spec=DesktopSpec(),
+        template=TemplateRef(id=uuid4(), name="t", version=1),
+    )
+    async with connected(
+        amqp_url,
+        Subscription(topology.node_queue("node-a.site", EnsureDesktop), here),
+        Subscription(topology.node_queue("node-b.site", EnsureDesktop), there),
+    ) as bus:
+        await bus.publish(command, node="node-b.site")
+        await eventually(lambda: bool(there.seen))
+    assert not here.seen
+    assert there.seen[0].message == command
+
+
+async def test_a_question_is_answered_or_refused(amqp_url: str) -> None:
+    async def answer(query: Query) -> Body:
+        assert isinstance(query, RebootDesktop)
+        if query.force:
+            raise Conflict("desktop.not-running", "It does not run.")
+        return Done()
+
+    async with connected(
+        amqp_url, QuerySubscription(topology.query_queue("node-a"), answer)
+    ) as bus:
+        question = RebootDesktop(desktop_id=uuid4())
+        assert await bus.request(question, "node-a", Done, deadline_s=5) == Done()
+        refused = RebootDesktop(desktop_id=uuid4(), force=True)
+        with pytest.raises(Conflict) as caught:
+            await bus.request(refused, "node-a", Done, deadline_s=5)
+    assert caught.value.code == "desktop.not-running"
+
+
+async def test_a_question_to_nobody_fails_at_once_and_a_silent_node_in_time(amqp_url: str) -> None:
+    async def silent(_query: Query) -> Body:
+        await asyncio.Event().wait()
+        return Done()
+
+    started = asyncio.get_running_loop().time()
+    bus = Bus(amqp_url, "test")
+    bus.subscribe(QuerySubscription(topology.query_queue("node-a"), silent))
+    task = asyncio.create_task(bus.run())
+    await bus.wait_connected()
+    for node, deadline in (("node-z", 30.0), ("node-a", 0.2)):
+        with pytest.raises(Unavailable) as caught:
+            await bus.request(RebootDesktop(desktop_id=uuid4()), node, Done, deadline_s=deadline)
+        assert caught.value.code == "host.unreachable"
+    assert asyncio.get_running_loop().time() - started < 15
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def test_a_lost_connection_comes_back_by_itself(amqp_url: str, rabbit: RabbitServer) -> None:
+    recorder = Recorder()
+    async with connected(amqp_url, Subscription(WORK, recorder)) as bus:
+        await bus.publish(HostApproved(node="before"))
+        await eventually(lambda: len(recorder.seen) == 1)
+        rabbit.ctl("close_all_connections", "--vhost", amqp_url.rsplit("/", 1)[1], "test")
+        await eventually(lambda: not bus.connected)
+        await bus.publish(HostApproved(node="after"))
+        await eventually(lambda: len(recorder.seen) == 2)
+    assert recorder.seen[1].message == HostApproved(node="after")
+
+
+async def test_without_a_bus_publishing_fails_in_time() -> None:
+    bus = Bus("amqp://nobody:x@127.0.0.1:1/", "test")
+    task = asyncio.create_task(bus.run())
+    with pytest.raises(RoostError) as caught:
+        await bus.publish(HostApproved(node="a"), deadline_s=0.3)
+    assert caught.value.code == "bus.unavailable"
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
