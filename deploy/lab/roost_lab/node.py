@@ -134,7 +134,10 @@ class Node:
         if self._power.state(self.name) not in supervisor.ALIVE:
             self._site.paths.socket(self.name).unlink(missing_ok=True)
             self._power.start(self.name)
+            self.wait()
+            return
         self.wait()
+        self.init.update()
 
     def wait(self, timeout_s: float = 60) -> None:
         """Wait until libvirtd runs on it."""
@@ -192,19 +195,32 @@ class Node:
         """The states of the node's programs; none when it is off."""
         return self.init.states() if self.state() != "off" and self.init.answers() else {}
 
+    def enter(self) -> list[str]:
+        """The words before a command that make it run on this node."""
+        pid = self._power.pid(self.name)
+        children = _children(pid) if pid is not None else []
+        if not children:
+            raise LabError(f"{self.name} is off")
+        spaces = ("--mount", "--uts", "--ipc", "--net", "--pid")
+        return [str(find("nsenter")), "--target", str(children[0]), *spaces, "--"]
+
     def _pid_namespace(self) -> str | None:
-        """The PID namespace of the node's init: the only child of the process the lab keeps."""
+        """The PID namespace of what the lab's supervisor keeps for this node."""
         pid = self._power.pid(self.name)
         if pid is None:
             return None
-        return _namespace_of_child(pid)
+        try:
+            return str(Path(f"/proc/{pid}/ns/pid_for_children").readlink())
+        except OSError:
+            return None  # it ended while we looked
 
 
-def _namespace_of_child(pid: int) -> str | None:
+def _children(pid: int) -> list[int]:
+    """The processes a process has started (proc(5), /proc/PID/task/TID/children)."""
     try:
-        return str(Path(f"/proc/{pid}/ns/pid_for_children").readlink())
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
-        return None
+        return []
 
 
 def _alive(space: str | None) -> bool:

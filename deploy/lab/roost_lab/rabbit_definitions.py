@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,8 +18,12 @@ _EXCHANGES = r"roost\.(events|commands|telemetry|dead)"
 
 
 def password_hash(password: str, salt: bytes | None = None) -> str:
-    """RabbitMQ's ``rabbit_password_hashing_sha256``: base64 of salt + SHA-256(salt + password)."""
-    salt = secrets.token_bytes(4) if salt is None else salt
+    """RabbitMQ's ``rabbit_password_hashing_sha256``: base64 of salt + SHA-256(salt + password).
+
+    The salt has 4 bytes. It follows from the password where none is given, so that the same
+    accounts make the same file; the lab's passwords are random, and no two of them alike.
+    """
+    salt = hashlib.sha256(b"salt" + password.encode()).digest()[:4] if salt is None else salt
     return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
 
 

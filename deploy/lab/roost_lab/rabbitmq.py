@@ -44,6 +44,7 @@ class RabbitServer:
         self.definitions = definitions
         self.addresses = tuple(addresses)
         self.node = f"roost-{port}@localhost"
+        self._definitions_file = self.root / "definitions.json"
         self.logs = self.root / "log"
         self.log = self.logs / "console.log"
         self.daemon = Daemon("RabbitMQ", self.root / "rabbitmq.pid", self.log)
@@ -53,8 +54,9 @@ class RabbitServer:
         """An AMQP address on loopback."""
         return amqp_url("127.0.0.1", self.port, user, password, vhost)
 
-    def prepare(self) -> None:
-        """Write its configuration."""
+    def prepare(self) -> bool:
+        """Write its configuration; true when the definitions are not those of the last time."""
+        old = self._definitions_file.read_text() if self._definitions_file.exists() else None
         for directory in (self.root, self.logs, self.root / "mnesia"):
             directory.mkdir(parents=True, exist_ok=True)
         cookie = self.root / ".erlang.cookie"
@@ -64,9 +66,15 @@ class RabbitServer:
         cookie.chmod(0o400)
         self._write("enabled_plugins", "[].\n")
         self._write("rabbitmq.conf", self.configuration())
-        if self.definitions is not None:
-            self._write("definitions.json", json.dumps(self.definitions, indent=2))
+        new = None if self.definitions is None else json.dumps(self.definitions, indent=2)
+        if new is not None:
+            self._write(self._definitions_file.name, new)
         give_to(self.user, *[self.root, *self.root.iterdir()])
+        return new != old
+
+    def apply_definitions(self) -> None:
+        """Let the running server take over definitions that have changed."""
+        self.ctl("import_definitions", str(self._definitions_file))
 
     def configuration(self) -> str:
         """The text of rabbitmq.conf."""
@@ -83,7 +91,7 @@ class RabbitServer:
             "log.file = false",
         ]
         if self.definitions is not None:
-            lines.append(f"load_definitions = {self.root / 'definitions.json'}")
+            lines.append(f"load_definitions = {self._definitions_file}")
         return "\n".join(lines) + "\n"
 
     def command(self) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import http.client
 import socket
 import xmlrpc.client
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from typing import Any
 from roost_lab.errors import LabError
 from roost_lab.process import wait_for
 
+Check = Callable[[], bool]
+Reason = Callable[[], str | None]
 RUNNING = "RUNNING"
 ALIVE = frozenset({"STARTING", "RUNNING", "STOPPING", "BACKOFF"})
 _ALREADY_STARTED = 60
@@ -76,7 +78,11 @@ serverurl=unix://{_value(socket_file)}
 
 
 def _section(program: Program, dies: bool) -> str:
-    command = ("setpriv", "--pdeathsig", "KILL", *program.command) if dies else program.command
+    command = program.command
+    if dies:
+        # The kernel forgets the signal when the user changes: one setpriv has to do both.
+        rest = command[1:] if command[0] == "setpriv" else command
+        command = ("setpriv", "--pdeathsig", "KILL", *rest)
     lines = [
         f"[program:{program.name}]",
         "command=" + " ".join(_word(word) for word in command),

@@ -1,0 +1,154 @@
+"""The front: one address for everything, by nginx. Its configuration is made here, purely."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from roost_lab.errors import LabError
+from roost_lab.process import find
+
+ROUTES: Final = {
+    "broker": ("auth", "me", "launch", "sessions", "pools", "users", "groups"),
+    "inventory": ("hosts", "desktops", "search", "events", "stream", "bulk"),
+    "imaging": ("storage", "templates", "images", "snapshots", "backups", "jobs"),
+    "ha-monitor": ("ha",),
+}
+"""Which service answers for which first word after ``/api/v1/``."""
+_LONGEST_WAIT_S: Final = 330
+"""Longer than any ``Prefer: wait`` that a service grants: the front must not give up first."""
+
+
+def render(
+    *,
+    directory: Path,
+    www: Path,
+    certificate: Path,
+    key: Path,
+    http_port: int,
+    https_port: int,
+    upstreams: Mapping[str, Sequence[str]],
+) -> str:
+    """The text of nginx.conf; ``upstreams`` are the addresses of each service's copies."""
+    groups = "\n".join(_upstream(name, upstreams[name]) for name in ROUTES)
+    routes = "\n".join(_location(name, words) for name, words in ROUTES.items())
+    temporary = "\n".join(
+        f"    {kind}_temp_path {_quoted(directory / kind)};"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    return f"""\
+user root;
+worker_processes 2;
+daemon off;
+pid {_quoted(directory / "nginx.pid")};
+error_log stderr warn;
+
+events {{
+    worker_connections 4096;
+}}
+
+http {{
+    server_tokens off;
+    access_log {_quoted(directory / "access.log")} combined;
+{temporary}
+    types {{
+        text/html html;
+        text/css css;
+        image/svg+xml svg;
+    }}
+    default_type application/octet-stream;
+
+    # A caller may name its request, so that its own log and ours can be laid side by side.
+    map $http_x_request_id $roost_request_id {{
+        default $request_id;
+        "~^[A-Za-z0-9._-]{{1,64}}$" $http_x_request_id;
+    }}
+
+{groups}
+    server {{
+        listen 127.0.0.1:{http_port};
+        listen 127.0.0.1:{https_port} ssl;
+        server_name localhost;
+        ssl_certificate {_quoted(certificate)};
+        ssl_certificate_key {_quoted(key)};
+        ssl_protocols TLSv1.2 TLSv1.3;
+
+        client_max_body_size 1m;
+        client_body_timeout 15s;
+        client_header_timeout 15s;
+
+        proxy_http_version 1.1;
+        proxy_set_header Connection "";
+        proxy_set_header Host $http_host;
+        # The front is the first to know the client: what it claims of others before it is dropped.
+        proxy_set_header X-Forwarded-For $remote_addr;
+        proxy_set_header X-Forwarded-Proto $scheme;
+        proxy_set_header X-Request-Id $roost_request_id;
+        proxy_connect_timeout 2s;
+        proxy_send_timeout 30s;
+        proxy_read_timeout {_LONGEST_WAIT_S}s;
+        # Another copy is asked only where the first has certainly not begun to work.
+        proxy_next_upstream error timeout;
+        proxy_next_upstream_tries 2;
+        # Answers are small, and events are to arrive when they happen.
+        proxy_buffering off;
+
+        error_page 502 504 = @unavailable;
+        error_page 413 = @too_large;
+
+        location / {{
+            root {_quoted(www)};
+            index index.html;
+        }}
+
+        location /api/ {{
+            default_type application/problem+json;
+            return 404 '{_problem(404, "request.no-such-path", "There is nothing at this path.")}';
+        }}
+{routes}
+        location @unavailable {{
+            internal;
+            default_type application/problem+json;
+            add_header Retry-After 1 always;
+            return 503 '{_problem(503, "service.unavailable", "This part does not answer.")}';
+        }}
+
+        location @too_large {{
+            internal;
+            default_type application/problem+json;
+            return 413 '{_problem(413, "request.too-large", "The body is larger than 1 MiB.")}';
+        }}
+    }}
+}}
+"""
+
+
+def command(configuration: Path) -> tuple[str, ...]:
+    """The argv of nginx in the foreground."""
+    return (str(find("nginx")), "-c", str(configuration), "-p", str(configuration.parent))
+
+
+def _upstream(name: str, addresses: Sequence[str]) -> str:
+    # One failure must not hide a copy that is the only one.
+    servers = "\n".join(f"        server {address} max_fails=0;" for address in addresses)
+    return f"    upstream {name} {{\n{servers}\n        keepalive 16;\n    }}\n"
+
+
+def _location(name: str, words: Sequence[str]) -> str:
+    return (
+        f"\n        location ~ ^/api/v1/({'|'.join(words)})(/|$) {{\n"
+        f"            proxy_pass http://{name};\n"
+        "        }\n"
+    )
+
+
+def _problem(status: int, code: str, detail: str) -> str:
+    return f'{{"type":"about:blank","status":{status},"code":"{code}","detail":"{detail}"}}'
+
+
+def _quoted(path: Path) -> str:
+    text = str(path)
+    if any(character in text for character in '"\\$\n'):
+        raise LabError(f"nginx cannot be told the path {text!r}")
+    return f'"{text}"'
