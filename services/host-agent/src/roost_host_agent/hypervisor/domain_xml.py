@@ -1,8 +1,8 @@
 """A desktop as libvirt's domain XML. Pure: the same arguments give the same text.
 
 What a guest can drive comes from `guest_profile`, what the node offers from `host_profile`; here
-both are put together. SPICE has its own half in `spice_xml`. The format is libvirt's, formatdomain.html and its RNG schema; the tests validate every
-combination against the schema.
+both are put together. SPICE has its own half in `spice_xml`. The format is libvirt's,
+formatdomain.html and its RNG schema; the tests validate every combination against the schema.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def render(wanted: EnsureDesktop, host: HostProfile, boot_id: UUID, locked_passw
     )
     memory = str(wanted.spec.memory_mib)
     domain = E.domain(
-        E.name(DOMAIN_PREFIX + wanted.desktop_name),
+        E.name(domain_name(wanted.desktop_name)),
         E.uuid(str(wanted.desktop_id)),
         E.metadata(metadata.to_element(mark)),
         E.memory(memory, unit="MiB"),
@@ -73,6 +73,11 @@ def render(wanted: EnsureDesktop, host: HostProfile, boot_id: UUID, locked_passw
         type=host.virt_type.value,
     )
     return etree.tostring(domain, encoding="unicode", pretty_print=True)
+
+
+def domain_name(desktop_name: str) -> str:
+    """A desktop's name in libvirt."""
+    return DOMAIN_PREFIX + desktop_name
 
 
 def mac_address(desktop_id: UUID) -> str:
@@ -210,7 +215,7 @@ def _disk(path: str, guest: GuestProfile, host: HostProfile) -> etree._Element:
 
 def _usb_controllers(guest: GuestProfile) -> list[etree._Element]:
     if len(guest.usb) == 1:
-        # Ports for the tablet and every redirection channel, with room for hubs of none.
+        # xHCI's most: the tablet and the redirection channels are on it directly, no hub.
         return [E.controller(type="usb", index="0", model=guest.usb[0], ports="15")]
     first, *companions = guest.usb
     controllers = [E.controller(type="usb", index="0", model=first)]

@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from roost_common.contracts.base import Problem
 from roost_common.contracts.desktop import (
     DomainState,
     DomainStats,
@@ -64,6 +65,8 @@ class DomainView:
     guest: GuestInfo | None = None
     """None until the guest agent has answered once in this run."""
     stats: DomainStats | None = None
+    problem: Problem | None = None
+    """What keeps a running guest from working, as far as the hypervisor can tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,8 @@ class Hypervisor(Protocol):
         """Every desktop's domain, or the one asked for (empty when it is absent).
 
         The whole list is one bulk call; SPICE clients and guest facts in it are at most half a
-        minute old, while for one desktop the clients are asked for now.
+        minute old, while for one desktop the clients are asked for now. Use of resources is
+        measured by calls for the whole list, from one to the next.
         """
         ...
 

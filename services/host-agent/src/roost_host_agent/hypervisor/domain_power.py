@@ -1,0 +1,159 @@
+"""Starting and removing a domain, in every phase it may be in.
+
+All of it blocks and runs in the connection's threads; the agent sees to it that no two calls for
+one desktop overlap.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import libvirt
+
+from roost_common.contracts.desktop import EnsureDesktop
+from roost_common.errors import Conflict, NotFound
+from roost_host_agent.hypervisor import domain_xml, metadata
+from roost_host_agent.hypervisor.domain_facts import DomainFacts
+from roost_host_agent.hypervisor.domain_reader import DomainReader, find
+from roost_host_agent.hypervisor.driver import Mark
+from roost_host_agent.hypervisor.host_profile import DiskCache, HostProfile
+from roost_host_agent.hypervisor.spice_display import new_password
+
+_LIVE: Final = libvirt.VIR_DOMAIN_AFFECT_LIVE
+_CONFIG: Final = libvirt.VIR_DOMAIN_AFFECT_CONFIG
+
+
+class DomainPower:
+    """What `Hypervisor.start` and `Hypervisor.remove` do; their docstrings say what they mean."""
+
+    def __init__(self, reader: DomainReader, *, probe_direct_io: bool) -> None:
+        self._reader = reader
+        self._probe_direct_io = probe_direct_io
+
+    def start(
+        self, conn: libvirt.virConnect, wanted: EnsureDesktop, boot_id: UUID, host: HostProfile
+    ) -> None:
+        domain = find(conn, wanted.desktop_id)
+        facts = None if domain is None else self._reader.facts(domain)
+        if domain is not None and facts is None:
+            raise Conflict("host.name-taken", "A domain that is not Roost's has this id.")
+        if domain is not None and facts is not None and domain.isActive():
+            self._go_on(conn, domain, facts, wanted, host)
+            return
+        if wanted.disk is not None and conn.getType() == "QEMU":
+            host = self._look_at(wanted.disk.path, host)
+        if domain is not None and domain.name() != domain_xml.domain_name(wanted.desktop_name):
+            _undefine(conn, domain)
+        domain = conn.defineXML(domain_xml.render(wanted, host, boot_id, new_password()))
+        try:
+            domain.create()
+        except libvirt.libvirtError:
+            with suppress(libvirt.libvirtError):
+                _undefine(conn, domain)
+            raise
+
+    def _go_on(
+        self,
+        conn: libvirt.virConnect,
+        domain: libvirt.virDomain,
+        facts: DomainFacts,
+        wanted: EnsureDesktop,
+        host: HostProfile,
+    ) -> None:
+        """A running guest keeps its hardware and its run; what it is at its next start is new."""
+        boot_id = facts.mark.boot_id
+        conn.defineXML(domain_xml.render(wanted, host, boot_id, new_password()))
+        mark = replace(facts.mark, generation=wanted.generation, stop_by=None)
+        _write_mark(domain, mark, _LIVE)
+        self._reader.forget(wanted.desktop_id)
+        if domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
+            domain.resume()
+
+    def _look_at(self, path: str, host: HostProfile) -> HostProfile:
+        """The profile for a disk on this file system; `NotFound` when it is not there."""
+        try:
+            # Reading is enough to learn whether O_DIRECT is known.
+            flags = os.O_RDONLY | (os.O_DIRECT if self._probe_direct_io else 0)
+            os.close(os.open(path, flags))
+        except FileNotFoundError:
+            raise NotFound(
+                "desktop.disk-missing", "There is no disk at {path}.", path=path
+            ) from None
+        except OSError:
+            return replace(host, disk_cache=DiskCache.WRITEBACK)
+        return host
+
+    def remove(
+        self,
+        conn: libvirt.virConnect,
+        desktop_id: UUID,
+        generation: int,
+        stop_by: datetime | None,
+    ) -> None:
+        domain = find(conn, desktop_id)
+        facts = None if domain is None else self._reader.facts(domain)
+        if domain is None or facts is None:
+            return
+        if domain.isActive() and stop_by is not None:
+            mark = replace(facts.mark, generation=generation, stop_by=stop_by)
+            # Also for the time after it has ended, so that it is known why.
+            _write_mark(domain, mark, _LIVE | _CONFIG)
+            self._reader.forget(desktop_id)
+            domain.shutdown()
+            return
+        _destroy(domain)
+        _undefine(conn, domain)
+
+
+def resume(conn: libvirt.virConnect, desktop_id: UUID) -> None:
+    """Continue a paused guest."""
+    domain = find(conn, desktop_id)
+    if domain is not None and domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
+        domain.resume()
+
+
+def _destroy(domain: libvirt.virDomain) -> None:
+    """Cut the power. A process that does not die must not be undefined: that would hide it."""
+    try:
+        domain.destroy()
+    except libvirt.libvirtError as error:
+        if error.get_error_code() not in {
+            libvirt.VIR_ERR_OPERATION_INVALID,  # it does not run
+            libvirt.VIR_ERR_NO_DOMAIN,
+        }:
+            raise
+
+
+def _write_mark(domain: libvirt.virDomain, mark: Mark, where: int) -> None:
+    domain.setMetadata(
+        libvirt.VIR_DOMAIN_METADATA_ELEMENT,
+        metadata.to_xml(mark),
+        metadata.PREFIX,
+        metadata.NAMESPACE,
+        where,
+    )
+
+
+def _undefine(conn: libvirt.virConnect, domain: libvirt.virDomain) -> None:
+    """Undefine with all that libvirt keeps beside a definition.
+
+    That includes firmware variables and the TPM's state: they belong to a run on this node, and
+    what a guest must keep is on its disk.
+    """
+    flags = (
+        libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+        | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+        | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+    )
+    if conn.getType() == "QEMU":
+        flags |= libvirt.VIR_DOMAIN_UNDEFINE_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_TPM
+    try:
+        domain.undefineFlags(flags)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+            raise
