@@ -8,6 +8,7 @@ from roost_common.contracts import (
     disk,
     display,
     host,
+    monitor,
     session,
     template,
 )
@@ -15,7 +16,7 @@ from roost_common.contracts.base import REGISTRY, Message
 
 __all__ = ["MODULES", "all_messages"]
 
-MODULES = (alert, desktop, disk, display, host, session, template)
+MODULES = (alert, desktop, disk, display, host, monitor, session, template)
 
 
 def all_messages() -> list[type[Message]]:
