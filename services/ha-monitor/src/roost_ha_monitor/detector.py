@@ -1,0 +1,166 @@
+"""The failure detector of one host: a pure state machine over its beats.
+
+::
+
+             first beat            silent                 silent longer
+    (none) ─────────────► up ─────────────► suspected ──────────────────► down
+                          ▲ ▲                  │  ▲                         │ beats again
+             quiet time   │ └──── beats ───────┘  │ silent                  ▼
+                          └──────────────────────────────────────────── recovered
+
+A host that falls silent while it is recovered is suspected like any other, but returns to
+recovered: it counts as up only after a whole quiet time.
+
+All times are seconds of *this process's* monotonic clock. A node's own clock is used for one
+thing alone: how far it moved between two of its beats (`hear`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+from uuid import UUID
+
+from roost_common.contracts.host import Health, HostBeat
+
+PACE_TOLERANCE_S: Final = 0.5
+"""Half a beat: two beats that arrive no more than this apart from how they were sent came live."""
+RETIRED_KEPT: Final = 4
+"""Earlier agents of a node that are remembered, so that their late beats count for nothing."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How long silence may last, in seconds since a host was last heard."""
+
+    suspect_after_s: float = 2.5
+    """Two beats missed and half a second for the network: one lost sample suspects nobody."""
+    down_after_s: float = 4.5
+    """A failure is to be known within 5 s of the last beat; what is left of that pays for the
+    detector's own tick (0.25 s), the transaction and the bus."""
+    quiet_s: float = 10.0
+    """How long a host that was down must beat before it counts as up."""
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """What is known of a node from its beats alone."""
+
+    agent_id: UUID
+    sequence: int
+    sent_at: float
+    """The node's own clock, in seconds since the epoch."""
+    arrived_at: float
+    heard_at: float
+    """When the node is known to have lived: never later than ``arrived_at``."""
+    libvirt: bool
+    retired: tuple[UUID, ...] = ()
+
+
+@dataclass(frozen=True)
+class State:
+    """A host as the detector sees it."""
+
+    health: Health | None = None
+    """None: not watched until it beats."""
+    sequence: int = 0
+    """Of the last change."""
+    since: float = float("-inf")
+    probation: bool = False
+    """It was down and has not been quiet for long enough since."""
+    pulse: Pulse | None = None
+
+
+@dataclass(frozen=True)
+class Transition:
+    """One change of a host's health; ``sequence`` grows by one with each."""
+
+    health: Health
+    sequence: int
+    at: float
+    reason: str
+
+
+def hear(pulse: Pulse | None, beat: HostBeat, now: float) -> Pulse:
+    """What is known after ``beat`` arrived at ``now``.
+
+    A beat that came before (its sequence did not grow, or its agent has been replaced) changes
+    nothing. A beat that waited on its way, in a queue or in an agent that had lost the bus, is
+    evidence of the past: unless it arrived at the pace at which it was sent, the host was heard
+    only as much later as the node's clock moved. Only differences of that clock count, and only
+    from one beat to the next, so a clock that is wrong, drifts or is set costs one beat at most.
+    """
+    sent_at = beat.sent_at.timestamp()
+    if pulse is None:
+        return Pulse(beat.agent_id, beat.sequence, sent_at, now, now, beat.libvirt)
+    if beat.agent_id in pulse.retired:
+        return pulse
+    if beat.agent_id != pulse.agent_id:
+        retired = (*pulse.retired, pulse.agent_id)[-RETIRED_KEPT:]
+        return Pulse(beat.agent_id, beat.sequence, sent_at, now, now, beat.libvirt, retired)
+    if beat.sequence <= pulse.sequence:
+        return pulse
+    sent_apart = sent_at - pulse.sent_at
+    live = abs((now - pulse.arrived_at) - sent_apart) < PACE_TOLERANCE_S
+    heard_at = now if live else min(now, pulse.heard_at + max(0.0, sent_apart))
+    return replace(
+        pulse,
+        sequence=beat.sequence,
+        sent_at=sent_at,
+        arrived_at=now,
+        heard_at=heard_at,
+        libvirt=beat.libvirt,
+    )
+
+
+def step(
+    state: State,
+    beat: HostBeat | None,
+    now: float,
+    policy: Policy,
+    observing_since: float | None,
+) -> tuple[State, list[Transition]]:
+    """The state after ``beat`` (or after nothing) at ``now``, and what changed on the way.
+
+    ``observing_since`` is when this process last began to hear the bus, None while it does not:
+    silence counts from there at the earliest, so that nobody is suspected for what this process
+    could not hear. See `hearing`.
+    """
+    if beat is not None:
+        state = replace(state, pulse=hear(state.pulse, beat, now))
+    transitions: list[Transition] = []
+    while (change := _judge(state, now, policy, observing_since)) is not None:
+        health, reason = change
+        transitions.append(Transition(health, state.sequence + 1, now, reason))
+        state = replace(
+            state,
+            health=health,
+            sequence=state.sequence + 1,
+            since=now,
+            probation=health is Health.DOWN or (state.probation and health is not Health.UP),
+        )
+    return state, transitions
+
+
+def _judge(
+    state: State, now: float, policy: Policy, observing_since: float | None
+) -> tuple[Health, str] | None:
+    """The next health and why, or None when it stays."""
+    heard_at = state.pulse.heard_at if state.pulse is not None else float("-inf")
+    beats = now - heard_at < policy.suspect_after_s
+    silence = 0.0 if observing_since is None else now - max(heard_at, observing_since)
+    match state.health:
+        case None if beats:
+            return Health.UP, "It beats."
+        case Health.UP | Health.RECOVERED if silence >= policy.suspect_after_s:
+            return Health.SUSPECTED, f"No beat for {policy.suspect_after_s:g} s."
+        case Health.SUSPECTED if beats:
+            back = Health.RECOVERED if state.probation else Health.UP
+            return back, "It beats again."
+        case Health.SUSPECTED if silence >= policy.down_after_s:
+            return Health.DOWN, f"No beat for {policy.down_after_s:g} s."
+        case Health.DOWN if beats:
+            return Health.RECOVERED, "It beats again after having been down."
+        case Health.RECOVERED if beats and now - state.since >= policy.quiet_s:
+            return Health.UP, f"It has beaten for {policy.quiet_s:g} s without a break."
+    return None
