@@ -1,4 +1,4 @@
-"""``python -m roost_lab up|down|status|node``: what ``deploy/lab/*`` call."""
+"""``python -m roost_lab up|down|status|migrate|node``: what ``deploy/lab/*`` call."""
 
 from __future__ import annotations
 
@@ -62,6 +62,9 @@ def _act(arguments: argparse.Namespace, paths: Paths) -> int:
         raise LabError("there is no lab yet: `make up` makes one")
     if arguments.command == "status":
         return 0 if status.show(Lab(site)) else 1
+    if arguments.command == "migrate":
+        Lab(site).migrate()
+        return 0
     return _node(arguments, Lab(site))
 
 
@@ -99,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     down = commands.add_parser("down", help="take the lab down")
     down.add_argument("--purge", action="store_true", help="forget its data too")
     commands.add_parser("status", help="show every part")
+    commands.add_parser("migrate", help="bring the database of a running lab up to date")
     verbs = "\n".join(f"  {verb:17} {text}" for verb, text in NODE_VERBS.items())
     node = commands.add_parser(
         "node",

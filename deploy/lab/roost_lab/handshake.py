@@ -130,13 +130,14 @@ def open_screen(
         socket.create_connection((host, tls_port), timeout=timeout_s) as plain,
         context.wrap_socket(plain, server_hostname=host) as stream,
     ):
-        subject = _subject(stream)
+        subject = subject_of(stream)
         if host_subject and subject != host_subject:
             raise SpiceError(f"the certificate is for {subject!r}, not for {host_subject!r}")
         return open_main_channel(stream, password)
 
 
-def _subject(stream: ssl.SSLSocket) -> str:
+def subject_of(stream: ssl.SSLSocket) -> str:
+    """The subject of the certificate that the server showed, as ``host-subject`` writes it."""
     certificate = x509.load_der_x509_certificate(stream.getpeercert(binary_form=True) or b"")
     parts = [part.rfc4514_string() for part in certificate.subject.rdns]
     return ",".join(parts)

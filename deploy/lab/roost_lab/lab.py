@@ -185,10 +185,14 @@ class Lab:
             ),
         ]
 
-    def _start_services(self) -> None:
+    def migrate(self) -> None:
+        """Bring the schemas of all services up to date."""
         say("migrations")
         for service in services.CENTRAL:
             self.services.migrate(service, {"PATH": os.environ.get("PATH", "")})
+
+    def _start_services(self) -> None:
+        self.migrate()
         for service in services.CENTRAL:
             self.supervisor.start(service)
         for service in services.CENTRAL:

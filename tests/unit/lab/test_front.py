@@ -1,0 +1,78 @@
+"""nginx's configuration: checked by nginx itself, and read by eye for what matters."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from roost_lab import front
+from roost_lab.errors import LabError
+
+UPSTREAMS = {
+    "broker": ["127.0.0.1:8101", "127.0.0.1:8201"],
+    "inventory": ["127.0.0.1:8102"],
+    "imaging": ["127.0.0.1:8103"],
+    "ha-monitor": ["127.0.0.1:8104"],
+}
+
+
+def render(directory=Path("/srv/x"), **changes):
+    values = {
+        "directory": directory,
+        "www": directory / "www",
+        "certificate": directory / "front.pem",
+        "key": directory / "front-key.pem",
+        "http_port": 8080,
+        "https_port": 8443,
+        "upstreams": UPSTREAMS,
+    }
+    return front.render(**(values | changes))
+
+
+def target(text, path):
+    """The upstream that nginx takes for a path: the first regular expression that matches."""
+    for pattern, name in re.findall(r"location ~ (\S+) \{\s+proxy_pass http://([\w-]+);", text):
+        if re.search(pattern, path):
+            return name
+    return None
+
+
+@pytest.mark.parametrize(
+    ("path", "service"),
+    [
+        ("/api/v1/auth/token", "broker"),
+        ("/api/v1/launch", "broker"),
+        ("/api/v1/launch/123", "broker"),
+        ("/api/v1/pools/demo/entitlements", "broker"),
+        ("/api/v1/me/desktops", "broker"),
+        ("/api/v1/hosts", "inventory"),
+        ("/api/v1/search/complete", "inventory"),
+        ("/api/v1/stream", "inventory"),
+        ("/api/v1/templates/x/versions", "imaging"),
+        ("/api/v1/jobs/1", "imaging"),
+        ("/api/v1/ha/hosts", "ha-monitor"),
+        ("/api/v1/haha", None),
+        ("/api/v1/poolside", None),
+        ("/api/v1/", None),
+        ("/metrics", None),
+        ("/x/api/v1/pools", None),
+    ],
+)
+def test_routes(path, service):
+    assert target(render(), path) == service
+
+
+def test_no_path_belongs_to_two_services():
+    words = [word for group in front.ROUTES.values() for word in group]
+    assert len(words) == len(set(words))
+
+
+def test_all_copies_of_a_service_are_asked():
+    text = render()
+    block = text[text.index("upstream broker {") : text.index("upstream inventory {")]
+    assert re.findall(r"server (\S+) ", block) == UPSTREAMS["broker"]
+
+
+def test_a_path_that_nginx_would_misread_is_refused():
+    with pytest.raises(LabError, match="nginx"):
+        render(directory=Path("/srv/$x"))
