@@ -113,15 +113,23 @@ class Daemon:
     @property
     def pid(self) -> int | None:
         """Its process id, or ``None`` when it does not run."""
-        if self._child is not None and self._child.poll() is not None:
-            self._child = None
+        self._reap()
         try:
             text = self.pid_file.read_text().split()
         except FileNotFoundError:
             return None
         if len(text) != 2:
             return None
-        return int(text[0]) if _started_at(int(text[0])) == text[1] else None
+        if _started_at(int(text[0])) == text[1]:
+            return int(text[0])
+        self._reap()
+        return None
+
+    def _reap(self) -> None:
+        """Take leave of a child that has ended, so that no zombie of it stays."""
+        if self._child is not None and _started_at(self._child.pid) is None:
+            self._child.wait()
+            self._child = None
 
     def start(self, argv: Sequence[str | Path], env: Mapping[str, str]) -> bool:
         """Start it; false when it runs already."""

@@ -3,26 +3,29 @@
 import base64
 import hashlib
 import re
+from typing import Any
 
 import pytest
 
 from roost_lab import rabbit_definitions
 from roost_lab.rabbitmq import amqp_url
 
+Definitions = dict[str, Any]
+
 
 @pytest.fixture(scope="module")
-def definitions():
+def definitions() -> Definitions:
     return rabbit_definitions.render(
         {"inventory": "one", "ha-monitor": "two"}, {"node-a": "three", "node-b": "four"}, "five"
     )
 
 
-def may(definitions, user, verb, name):
+def may(definitions: Definitions, user: str, verb: str, name: str) -> bool:
     (rule,) = [rule for rule in definitions["permissions"] if rule["user"] == user]
     return re.search(rule[verb], name) is not None
 
 
-def may_topic(definitions, user, exchange, verb, key):
+def may_topic(definitions: Definitions, user: str, exchange: str, verb: str, key: str) -> bool:
     (rule,) = [
         rule
         for rule in definitions["topic_permissions"]
@@ -31,7 +34,7 @@ def may_topic(definitions, user, exchange, verb, key):
     return re.search(rule[verb], key) is not None
 
 
-def test_a_hash_is_salt_and_digest_of_salt_and_password():
+def test_a_hash_is_salt_and_digest_of_salt_and_password() -> None:
     salt = bytes.fromhex("908dc60a")
     # The worked example of RabbitMQ's own documentation on passwords.
     assert rabbit_definitions.password_hash("test12", salt) == (
@@ -41,19 +44,19 @@ def test_a_hash_is_salt_and_digest_of_salt_and_password():
     assert made[4:] == hashlib.sha256(made[:4] + b"secret").digest()
 
 
-def test_the_same_accounts_make_the_same_file_and_others_another():
+def test_the_same_accounts_make_the_same_file_and_others_another() -> None:
     one = rabbit_definitions.render({}, {"node-a": "x"}, "y")
     assert one == rabbit_definitions.render({}, {"node-a": "x"}, "y")
     assert one != rabbit_definitions.render({}, {"node-a": "z"}, "y")
 
 
-def test_no_password_is_written_in_clear(definitions):
+def test_no_password_is_written_in_clear(definitions: Definitions) -> None:
     assert not {"one", "two", "three", "four", "five"} & set(re.findall(r"\w+", str(definitions)))
 
 
 @pytest.mark.parametrize("verb", ["configure", "write", "read"])
 @pytest.mark.parametrize("name", ["roost.host-agent.node-a", "roost.host-agent.node-a.queries"])
-def test_an_agent_has_its_own_queues(definitions, verb, name):
+def test_an_agent_has_its_own_queues(definitions: Definitions, verb: str, name: str) -> None:
     assert may(definitions, "roost-agent-node-a", verb, name)
 
 
@@ -62,11 +65,13 @@ def test_an_agent_has_its_own_queues(definitions, verb, name):
     "name",
     ["roost.host-agent.node-b", "roost.host-agent.node-ab", "roost.inventory", "roost.broker", "x"],
 )
-def test_an_agent_touches_nobody_elses_queue(definitions, verb, name):
+def test_an_agent_touches_nobody_elses_queue(
+    definitions: Definitions, verb: str, name: str
+) -> None:
     assert not may(definitions, "roost-agent-node-a", verb, name)
 
 
-def test_an_agent_sends_no_commands(definitions):
+def test_an_agent_sends_no_commands(definitions: Definitions) -> None:
     assert not may(definitions, "roost-agent-node-a", "write", "roost.commands")
 
 
@@ -85,11 +90,13 @@ def test_an_agent_sends_no_commands(definitions):
         ("roost.telemetry", "write", "monitor.beat.v1", False),
     ],
 )
-def test_an_agents_routing_keys(definitions, exchange, verb, key, allowed):
+def test_an_agents_routing_keys(
+    definitions: Definitions, exchange: str, verb: str, key: str, allowed: bool
+) -> None:
     assert may_topic(definitions, "roost-agent-node-a", exchange, verb, key) is allowed
 
 
-def test_a_service_asks_agents_and_keeps_to_its_own_queues(definitions):
+def test_a_service_asks_agents_and_keeps_to_its_own_queues(definitions: Definitions) -> None:
     user = "roost-inventory"
     assert may(definitions, user, "write", "amq.default")
     assert may(definitions, user, "configure", "roost.inventory.telemetry")
@@ -98,5 +105,5 @@ def test_a_service_asks_agents_and_keeps_to_its_own_queues(definitions):
     assert not may(definitions, user, "configure", "roost.inventory-x")
 
 
-def test_a_vhost_and_odd_passwords_survive_in_an_address():
+def test_a_vhost_and_odd_passwords_survive_in_an_address() -> None:
     assert amqp_url("h", 1, "a@b", "p/w:d", "/") == "amqp://a%40b:p%2Fw%3Ad@h:1/%2F"

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,8 +17,8 @@ UPSTREAMS = {
 }
 
 
-def render(directory=Path("/srv/x"), **changes):
-    values = {
+def render(directory: Path = Path("/srv/x"), **changes: Any) -> str:
+    values: dict[str, Any] = {
         "directory": directory,
         "www": directory / "www",
         "certificate": directory / "front.pem",
@@ -29,9 +30,12 @@ def render(directory=Path("/srv/x"), **changes):
     return front.render(**(values | changes))
 
 
-def target(text, path):
+def target(text: str, path: str) -> str | None:
     """The upstream that nginx takes for a path: the first regular expression that matches."""
-    for pattern, name in re.findall(r"location ~ (\S+) \{\s+proxy_pass http://([\w-]+);", text):
+    routes: list[tuple[str, str]] = re.findall(
+        r"location ~ (\S+) \{\s+proxy_pass http://([\w-]+);", text
+    )
+    for pattern, name in routes:
         if re.search(pattern, path):
             return name
     return None
@@ -58,21 +62,21 @@ def target(text, path):
         ("/x/api/v1/pools", None),
     ],
 )
-def test_routes(path, service):
+def test_routes(path: str, service: str | None) -> None:
     assert target(render(), path) == service
 
 
-def test_no_path_belongs_to_two_services():
+def test_no_path_belongs_to_two_services() -> None:
     words = [word for group in front.ROUTES.values() for word in group]
     assert len(words) == len(set(words))
 
 
-def test_all_copies_of_a_service_are_asked():
+def test_all_copies_of_a_service_are_asked() -> None:
     text = render()
     block = text[text.index("upstream broker {") : text.index("upstream inventory {")]
     assert re.findall(r"server (\S+) ", block) == UPSTREAMS["broker"]
 
 
-def test_a_path_that_nginx_would_misread_is_refused():
+def test_a_path_that_nginx_would_misread_is_refused() -> None:
     with pytest.raises(LabError, match="nginx"):
         render(directory=Path("/srv/$x"))

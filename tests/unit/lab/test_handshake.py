@@ -3,6 +3,7 @@
 import socket
 import struct
 import threading
+from collections.abc import Iterator
 
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
@@ -13,12 +14,12 @@ from roost_lab.handshake import SpiceError
 
 
 @pytest.fixture(scope="module")
-def key():
+def key() -> rsa.RSAPrivateKey:
     # SPICE_TICKET_KEY_PAIR_LENGTH is 1024 in spice-protocol.
     return rsa.generate_private_key(65537, 1024)
 
 
-def reply(key, *, error=0, common=0b1011):
+def reply(key: rsa.RSAPrivateKey, *, error: int = 0, common: int = 0b1011) -> bytes:
     der = key.public_key().public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
@@ -26,7 +27,7 @@ def reply(key, *, error=0, common=0b1011):
     return struct.pack("<I162sIII", error, der, 1, 0, 178) + struct.pack("<I", common)
 
 
-def test_the_link_message_is_the_protocols():
+def test_the_link_message_is_the_protocols() -> None:
     assert handshake.link_message().hex() == (
         "52454451"  # REDQ
         "02000000"
@@ -42,34 +43,34 @@ def test_the_link_message_is_the_protocols():
     )
 
 
-def test_a_reply_gives_key_and_capabilities(key):
+def test_a_reply_gives_key_and_capabilities(key: rsa.RSAPrivateKey) -> None:
     public, common = handshake.link_reply(reply(key))
     assert public.public_numbers() == key.public_key().public_numbers()
     assert common == 0b1011
 
 
-def test_a_refusal_says_why(key):
+def test_a_refusal_says_why(key: rsa.RSAPrivateKey) -> None:
     with pytest.raises(SpiceError, match="wants TLS"):
         handshake.link_reply(reply(key, error=5))
 
 
 @pytest.mark.parametrize("cut", [0, 10, 177, 181])
-def test_a_reply_cut_short_is_refused(key, cut):
-    with pytest.raises(SpiceError, match="short|outside"):
+def test_a_reply_cut_short_is_refused(key: rsa.RSAPrivateKey, cut: int) -> None:
+    with pytest.raises(SpiceError, match=r"short|outside"):
         handshake.link_reply(reply(key)[:cut])
 
 
-def test_the_ticket_is_the_password_with_its_zero(key):
+def test_the_ticket_is_the_password_with_its_zero(key: rsa.RSAPrivateKey) -> None:
     ticket = handshake.encrypted_ticket(key.public_key(), "secret")
     assert len(ticket) == 128
     assert decrypt(key, ticket) == b"secret\0"
 
 
-def decrypt(key, ticket):
+def decrypt(key: rsa.RSAPrivateKey, ticket: bytes) -> bytes:
     return key.decrypt(ticket, padding.OAEP(padding.MGF1(hashes.SHA1()), hashes.SHA1(), None))
 
 
-def serve(server, key, password):
+def serve(server: socket.socket, key: rsa.RSAPrivateKey, password: str) -> None:
     """As much of a SPICE server as one main channel needs."""
     magic, _, _, size = struct.unpack("<4sIII", server.recv(16, socket.MSG_WAITALL))
     assert magic == b"REDQ"
@@ -87,7 +88,7 @@ def serve(server, key, password):
 
 
 @pytest.fixture
-def link(key):
+def link(key: rsa.RSAPrivateKey) -> Iterator[socket.socket]:
     ours, theirs = socket.socketpair()
     thread = threading.Thread(target=serve, args=(theirs, key, "secret"))
     thread.start()
@@ -97,17 +98,17 @@ def link(key):
         thread.join(5)
 
 
-def test_a_right_ticket_opens_the_main_channel(link):
+def test_a_right_ticket_opens_the_main_channel(link: socket.socket) -> None:
     screen = handshake.open_main_channel(link, "secret")
     assert (screen.session_id, screen.display_channels, screen.agent_connected) == (42, 2, True)
 
 
-def test_a_wrong_ticket_is_refused(link):
+def test_a_wrong_ticket_is_refused(link: socket.socket) -> None:
     with pytest.raises(SpiceError, match="ticket"):
         handshake.open_main_channel(link, "other")
 
 
-def test_what_is_no_spice_server_is_said():
+def test_what_is_no_spice_server_is_said() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")

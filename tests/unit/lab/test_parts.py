@@ -1,6 +1,7 @@
 """The small pure parts: libvirt's files, secrets, tables, what a processor says."""
 
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from roost_lab.secrets import Secrets
 from roost_lab.status import table
 
 
-def test_libvirt_listens_on_the_nodes_own_address_alone():
+def test_libvirt_listens_on_the_nodes_own_address_alone() -> None:
     host = uuid.uuid4()
     text = libvirt_conf.libvirtd("10.77.0.11", host)
     assert 'listen_addr = "10.77.0.11"' in text
@@ -19,7 +20,7 @@ def test_libvirt_listens_on_the_nodes_own_address_alone():
     assert "listen_tls = 0" in text
 
 
-def test_qemu_gets_spice_over_tls():
+def test_qemu_gets_spice_over_tls() -> None:
     text = libvirt_conf.qemu(Path("/n/spice"))
     assert "spice_tls = 1" in text
     assert 'spice_tls_x509_cert_dir = "/n/spice"' in text
@@ -35,11 +36,11 @@ def test_qemu_gets_spice_over_tls():
         ("", False),
     ],
 )
-def test_the_processors_flags_decide(text, hardware):
+def test_the_processors_flags_decide(text: str, hardware: bool) -> None:
     assert virtualisation.has_flags(text) is hardware
 
 
-def test_a_secret_is_made_once_and_is_its_owners_alone(tmp_path):
+def test_a_secret_is_made_once_and_is_its_owners_alone(tmp_path: Path) -> None:
     secrets = Secrets(tmp_path)
     first = secrets.password("a")
     assert Secrets(tmp_path).password("a") == first != secrets.password("b")
@@ -51,31 +52,33 @@ def test_a_secret_is_made_once_and_is_its_owners_alone(tmp_path):
     assert Secrets(tmp_path).signing_key_file().read_text() == key
 
 
-def test_columns_are_as_wide_as_their_widest_cell():
+def test_columns_are_as_wide_as_their_widest_cell() -> None:
     assert table(("A", "B"), [("long", "x"), ("y", "")]) == "A     B\nlong  x\ny"
 
 
 @pytest.fixture
-def daemon(tmp_path):
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
     daemon = Daemon("sleeper", tmp_path / "pid", tmp_path / "log")
     yield daemon
     daemon.stop()
 
 
-def test_a_daemon_is_started_once_and_known_by_others(daemon, tmp_path):
+def test_a_daemon_is_started_once_and_known_by_others(daemon: Daemon, tmp_path: Path) -> None:
     assert daemon.start(["sleep", "60"], {"PATH": "/usr/bin:/bin"})
     assert not daemon.start(["sleep", "60"], {"PATH": "/usr/bin:/bin"})
     other = Daemon("sleeper", tmp_path / "pid", tmp_path / "log")
     assert other.pid == daemon.pid is not None
 
 
-def test_a_pid_that_is_somebody_elses_by_now_is_not_the_daemon(daemon, tmp_path):
+def test_a_pid_that_is_somebody_elses_by_now_is_not_the_daemon(
+    daemon: Daemon, tmp_path: Path
+) -> None:
     daemon.start(["sleep", "60"], {"PATH": "/usr/bin:/bin"})
     (tmp_path / "other").write_text(f"{daemon.pid} 1\n")
     assert Daemon("sleeper", tmp_path / "other", tmp_path / "log").pid is None
 
 
-def test_a_killed_daemon_can_be_started_again(daemon):
+def test_a_killed_daemon_can_be_started_again(daemon: Daemon) -> None:
     daemon.start(["sleep", "60"], {"PATH": "/usr/bin:/bin"})
     first = daemon.pid
     daemon.kill()

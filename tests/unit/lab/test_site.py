@@ -11,7 +11,7 @@ from roost_lab.paths import Paths
 PATHS = Paths(Path("/srv/roost"))
 
 
-def test_nodes_have_names_and_addresses():
+def test_nodes_have_names_and_addresses() -> None:
     plan = site.plan(PATHS, "10.77.0.0/24", 3)
     assert [(node.name, node.address) for node in plan.nodes] == [
         ("node-a", "10.77.0.11"),
@@ -22,17 +22,17 @@ def test_nodes_have_names_and_addresses():
 
 
 @pytest.mark.parametrize("count", [0, -1, 9])
-def test_too_few_and_too_many_nodes_are_refused(count):
+def test_too_few_and_too_many_nodes_are_refused(count: int) -> None:
     with pytest.raises(LabError, match="1 to 8"):
         site.plan(PATHS, "10.77.0.0/24", count)
 
 
-def test_an_unknown_node_is_named_with_those_there_are():
+def test_an_unknown_node_is_named_with_those_there_are() -> None:
     with pytest.raises(LabError, match="node-a, node-b"):
         site.plan(PATHS, "10.77.0.0/24", 2).node("node-z")
 
 
-def test_interface_names_fit_the_kernel():
+def test_interface_names_fit_the_kernel() -> None:
     plan = site.plan(PATHS, "10.77.0.0/24", site.MAX_NODES)
     assert all(len(network.link(node.name)) <= 15 for node in plan.nodes)
 
@@ -47,15 +47,15 @@ def test_interface_names_fit_the_kernel():
         (["10.0.0.0/8", "172.16.0.0/12", "fe80::/64"], "192.168.177.0/24"),
     ],
 )
-def test_the_first_free_network_is_taken(used, chosen):
+def test_the_first_free_network_is_taken(used: list[str], chosen: str) -> None:
     assert network.choose(used) == chosen
 
 
-def test_no_free_network_is_said():
+def test_no_free_network_is_said() -> None:
     with pytest.raises(LabError, match="in use"):
         network.choose(["0.0.0.0/0"])
 
 
-def test_a_checkout_too_deep_for_sockets_is_said():
+def test_a_checkout_too_deep_for_sockets_is_said() -> None:
     with pytest.raises(LabError, match="too long"):
         Paths(Path("/" + "d" * 90)).socket("lab")

@@ -2,6 +2,7 @@
 
 import configparser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from roost_lab.errors import LabError
 from roost_lab.supervisor import Program
 
 
-def read(*programs, dies=True):
+def read(*programs: Program, dies: bool = True) -> configparser.RawConfigParser:
     text = supervisor.render(
         programs,
         socket_file=Path("/s/lab.sock"),
@@ -23,31 +24,31 @@ def read(*programs, dies=True):
     return parser
 
 
-def program(*command, **changes):
+def program(*command: str, **changes: Any) -> Program:
     return Program("x", command or ("/bin/x",), Path("/s/x.log"), **changes)
 
 
-def test_a_program_dies_with_the_supervisor():
+def test_a_program_dies_with_the_supervisor() -> None:
     command = read(program("/bin/x", "-v"))["program:x"]["command"]
     assert command == "setpriv --pdeathsig KILL /bin/x -v"
 
 
-def test_changing_the_user_and_dying_with_the_supervisor_are_one_step():
+def test_changing_the_user_and_dying_with_the_supervisor_are_one_step() -> None:
     # The kernel drops the signal at a change of user: two setprivs would lose it.
     command = read(program("setpriv", "--reuid=5", "/bin/x"))["program:x"]["command"]
     assert command == "setpriv --pdeathsig KILL --reuid=5 /bin/x"
 
 
-def test_in_a_node_programs_need_no_signal():
+def test_in_a_node_programs_need_no_signal() -> None:
     assert read(program(), dies=False)["program:x"]["command"] == "/bin/x"
 
 
-def test_words_with_blanks_stay_one_word():
+def test_words_with_blanks_stay_one_word() -> None:
     command = read(program("/bin/x", "a b", ""), dies=False)["program:x"]["command"]
     assert command == '/bin/x "a b" ""'
 
 
-def test_percent_signs_are_doubled_everywhere():
+def test_percent_signs_are_doubled_everywhere() -> None:
     section = read(program("/bin/%x", environment={"URL": "a%2Fb"}), dies=False)
     assert section["program:x"]["command"] == "/bin/%%x"
     assert section["program:x"]["environment"] == 'URL="a%%2Fb"'
@@ -55,16 +56,16 @@ def test_percent_signs_are_doubled_everywhere():
 
 
 @pytest.mark.parametrize("text", ['a"b', "a\nb"])
-def test_what_cannot_be_written_is_refused(text):
+def test_what_cannot_be_written_is_refused(text: str) -> None:
     with pytest.raises(LabError):
         read(program(environment={"A": text}))
 
 
-def test_a_service_is_tried_again_and_a_node_is_not():
+def test_a_service_is_tried_again_and_a_node_is_not() -> None:
     assert read(program())["program:x"]["autorestart"] == "true"
     node = read(program(restart=False))["program:x"]
     assert (node["autorestart"], node["startretries"]) == ("false", "0")
 
 
-def test_nothing_starts_before_it_is_told_to():
+def test_nothing_starts_before_it_is_told_to() -> None:
     assert read(program())["program:x"]["autostart"] == "false"
