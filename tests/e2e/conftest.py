@@ -1,0 +1,111 @@
+"""Fixtures on the lab with its real desktops."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from tests.e2e.site import ROOT, Api, Lab, NewPool, NewScreen, NewUser, Screen, eventually
+
+LAB_ENV = ROOT / ".roost" / "lab.env"
+PROGRAMS = ("Xvfb", "remote-viewer", "tesseract", "import", "xdotool", "virsh")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything here needs the lab; what breaks parts of it comes last."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.e2e)
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """The lab: the one that is up, or one for this run."""
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    if missing or os.geteuid() != 0:
+        message = f"needs root and {', '.join(missing) or 'nothing else'}"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    was_up = LAB_ENV.exists()
+    subprocess.run([ROOT / "deploy" / "lab" / "up"], check=True, stdin=subprocess.DEVNULL)
+    lines = LAB_ENV.read_text().splitlines()
+    pairs = (line.removeprefix("export ").split("=", 1) for line in lines if "=" in line)
+    yield Lab({name: value.strip("'\"") for name, value in pairs})
+    if not was_up:
+        subprocess.run([ROOT / "deploy" / "lab" / "down"], check=True)
+
+
+@pytest.fixture(scope="session")
+def admin(lab: Lab) -> Api:
+    """The administrator."""
+    return Api(lab.url, lab.variables["ROOST_ADMIN_USER"], lab.variables["ROOST_ADMIN_PASSWORD"])
+
+
+@pytest.fixture
+def new_user(lab: Lab, admin: Api) -> NewUser:
+    """Makes users with a password of their own and no rights yet."""
+
+    def make() -> Api:
+        name, password = f"u{uuid4().hex[:10]}", uuid4().hex
+        admin.call("POST", "/users", 201, json={"name": name, "password": password})
+        return Api(lab.url, name, password)
+
+    return make
+
+
+@pytest.fixture
+def new_pool(lab: Lab, admin: Api) -> NewPool:
+    """Makes pools of small desktops for given users, and takes them away again."""
+
+    @contextmanager
+    def make(users: list[Api], **settings: Any) -> Iterator[str]:
+        demo = admin.get(f"/pools/{lab.variables['ROOST_DEMO_POOL']}")
+        name = f"p{uuid4().hex[:8]}"
+        body = {
+            "name": name,
+            "kind": "automatic",
+            "template": demo["template"],
+            "min": 0,
+            "max": 2,
+            "spare": 1,
+            "max_per_user": 1,
+            "spec": {"vcpus": 1, "memory_mib": 192, "monitors": 1},
+            **settings,
+        }
+        admin.call("POST", "/pools", 201, json=body)
+        entitled = [{"user": user.user} for user in users]
+        admin.call("PUT", f"/pools/{name}/entitlements", 200, 204, json=entitled)
+        try:
+            yield name
+        finally:
+            admin.call("DELETE", f"/pools/{name}", 202, 204, 404, params={"force": "true"})
+            eventually(
+                lambda: admin.http.get(f"/api/v1/pools/{name}").status_code == 404,
+                90,
+                f"pool {name} gone with its desktops",
+            )
+
+    return make
+
+
+@pytest.fixture
+def new_screen(tmp_path: Path) -> Iterator[NewScreen]:
+    """Makes screens; each is a place of work of its own."""
+    made: list[Screen] = []
+
+    def make() -> Screen:
+        made.append(Screen(tmp_path))
+        return made[-1]
+
+    yield make
+    for screen in made:
+        screen.close()

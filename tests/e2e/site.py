@@ -1,0 +1,212 @@
+"""What end-to-end tests hold in their hands: the lab, a person's API, a screen and its text."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import httpx
+
+ROOT = Path(__file__).parents[2]
+T = TypeVar("T")
+
+
+def eventually(question: Callable[[], T | None], within: float, what: str) -> T:
+    """The first answer that is neither None nor False; fails after ``within`` seconds."""
+    deadline = time.monotonic() + within
+    while True:
+        answer = question()
+        if answer:
+            return answer
+        assert time.monotonic() < deadline, f"not within {within} s: {what}"
+        time.sleep(0.2)
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A running lab, by the variables that it wrote."""
+
+    variables: dict[str, str]
+
+    @property
+    def url(self) -> str:
+        return self.variables["ROOST_URL"]
+
+    @property
+    def nodes(self) -> list[str]:
+        return self.variables["ROOST_NODES"].split(",")
+
+    def node(self, name: str, verb: str) -> None:
+        """What ``deploy/lab/node`` does to a node."""
+        subprocess.run([ROOT / "deploy" / "lab" / "node", name, verb], check=True)
+
+    def supervisor(self, *words: str) -> str:
+        """Ask the lab's process supervisor."""
+        command = str(ROOT / ".venv" / "bin" / "supervisorctl")
+        configuration = str(ROOT / ".roost" / "supervisor" / "supervisord.conf")
+        done = subprocess.run(
+            [command, "-c", configuration, *words], capture_output=True, text=True, check=False
+        )
+        return done.stdout
+
+    def pid(self, program: str) -> int:
+        """The process id of one of the lab's programs; 0 while it does not run."""
+        text = self.supervisor("pid", program).strip()
+        return int(text) if text.isdigit() else 0
+
+
+class Api:
+    """One person's view of Roost's HTTP API."""
+
+    def __init__(self, url: str, user: str, password: str) -> None:
+        self.user = user
+        self.http = httpx.Client(base_url=url, timeout=70, trust_env=False)
+        answer = self.http.post("/api/v1/auth/token", data={"username": user, "password": password})
+        assert answer.status_code == 200, answer.text
+        self.http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+
+    def get(self, path: str, **params: Any) -> Any:
+        """The body of a successful GET."""
+        answer = self.http.get(f"/api/v1{path}", params=params)
+        assert answer.status_code == 200, f"{path}: {answer.text}"
+        return answer.json()
+
+    def items(self, path: str, **params: Any) -> list[dict[str, Any]]:
+        """All items of a list, page by page."""
+        found: list[dict[str, Any]] = []
+        cursor = None
+        while True:
+            page = self.get(path, **params, **({"cursor": cursor} if cursor else {}))
+            found += page["items"]
+            cursor = page["next"]
+            if cursor is None:
+                return found
+
+    def call(self, method: str, path: str, *expected: int, **body: Any) -> httpx.Response:
+        """A request that must be answered with one of ``expected``."""
+        answer = self.http.request(method, f"/api/v1{path}", **body)
+        assert answer.status_code in expected, (
+            f"{method} {path}: {answer.status_code} {answer.text}"
+        )
+        return answer
+
+    def launch(self, pool: str, *, wait: int = 50, **body: Any) -> dict[str, Any]:
+        """Launch and wait until the desktop is ready."""
+        headers = {"Prefer": f"wait={wait}"}
+        answer = self.call(
+            "POST", "/launch", 200, 202, json={"pool": pool, **body}, headers=headers
+        )
+        deadline = time.monotonic() + 120
+        while answer.status_code == 202:
+            assert time.monotonic() < deadline, answer.text
+            answer = self.call(
+                "GET", f"/launch/{answer.json()['launch_id']}", 200, 202, headers=headers
+            )
+        ready: dict[str, Any] = answer.json()
+        return ready
+
+    def vv(self, pool: str) -> str:
+        """The launch as a ``.vv`` file's text."""
+        answer = self.call(
+            "POST",
+            "/launch",
+            200,
+            json={"pool": pool},
+            headers={"Accept": "application/x-virt-viewer", "Prefer": "wait=50"},
+        )
+        return answer.text
+
+    def log_off(self, session_id: str) -> None:
+        """End a session."""
+        self.call("DELETE", f"/sessions/{session_id}", 200, 202, 204)
+
+
+class Screen:
+    """An X display with nobody in front of it but us."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        read, write = os.pipe()
+        self._server = subprocess.Popen(
+            ["Xvfb", "-displayfd", str(write), "-screen", "0", "1280x900x24", "-nolisten", "tcp"],
+            pass_fds=[write],
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(write)
+        with os.fdopen(read) as numbers:
+            self.environment = {**os.environ, "DISPLAY": f":{numbers.readline().strip()}"}
+        self._viewers: list[subprocess.Popen[str]] = []
+
+    def view(self, vv: str, *options: str) -> subprocess.Popen[str]:
+        """Open a ``.vv`` as a launcher does: on the viewer's standard input."""
+        viewer = subprocess.Popen(
+            ["remote-viewer", *options, "-"],
+            env=self.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert viewer.stdin is not None
+        viewer.stdin.write(vv)
+        viewer.stdin.close()
+        self._viewers.append(viewer)
+        return viewer
+
+    def picture(self) -> Path:
+        """What is on the screen now, as a PNG."""
+        path = self.folder / f"{uuid4().hex}.png"
+        subprocess.run(
+            ["import", "-window", "root", path], env=self.environment, check=True, timeout=30
+        )
+        return path
+
+    def text(self) -> str:
+        """What is on the screen now, as OCR reads it."""
+        picture = self.picture()
+        done = subprocess.run(
+            ["tesseract", picture, "-", "--psm", "6"], capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    def shows(self, *words: str, within: float = 90) -> str:
+        """Wait until all of ``words`` can be read; returns the whole text."""
+        last = ""
+
+        def read() -> bool:
+            nonlocal last
+            last = self.text()
+            squeezed = "".join(last.split()).lower()
+            return all("".join(word.split()).lower() in squeezed for word in words)
+
+        try:
+            eventually(read, within, f"{words} on the screen")
+        except AssertionError:
+            raise AssertionError(f"{words} not on the screen, which shows:\n{last}") from None
+        return last
+
+    def type(self, text: str) -> None:
+        """Type into whatever window has the focus, and press Return."""
+        keys = ["xdotool", "type", "--delay", "60", text]
+        subprocess.run(keys, env=self.environment, check=True, timeout=60)
+        subprocess.run(["xdotool", "key", "Return"], env=self.environment, check=True, timeout=30)
+
+    def close(self) -> None:
+        """End the viewers and the display."""
+        for viewer in self._viewers:
+            viewer.terminate()
+            viewer.wait(timeout=20)
+        self._server.terminate()
+        self._server.wait(timeout=20)
+
+
+NewUser = Callable[[], Api]
+NewPool = Callable[..., AbstractContextManager[str]]
+NewScreen = Callable[[], Screen]

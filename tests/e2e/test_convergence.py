@@ -1,0 +1,115 @@
+"""Parts die while desktops are made and launched; everything converges by itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from tests.e2e.site import Api, Lab, NewPool, NewUser, eventually
+
+pytestmark = pytest.mark.chaos
+
+DESKTOPS = 20
+
+
+def domains_of(lab: Lab, admin: Api) -> Counter[str]:
+    """How often each running desktop runs, by what the nodes' libvirt itself says."""
+    running: Counter[str] = Counter()
+    for node in lab.nodes:
+        address = admin.get(f"/hosts/{node}")["address"]
+        import subprocess
+
+        listed = subprocess.run(
+            ["virsh", "-c", f"qemu+tcp://{address}/system", "list", "--uuid"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        running.update(listed.stdout.split())
+    return running
+
+
+def launch_until_ready(user: Api, pool: str) -> dict[str, Any]:
+    """What a patient launcher does: ask again after every refusal and every broken connection."""
+    import httpx
+
+    ready: dict[str, Any] = {}
+
+    def ask() -> bool:
+        try:
+            answer = user.http.post(
+                "/api/v1/launch", json={"pool": pool}, headers={"Prefer": "wait=20"}
+            )
+        except httpx.TransportError:
+            return False
+        assert answer.status_code in (200, 202, 500, 502, 503, 504), answer.text
+        if answer.status_code == 200:
+            ready.update(answer.json())
+        return answer.status_code == 200
+
+    eventually(ask, 300, f"{user.user} has a desktop")
+    return ready
+
+
+def converged(lab: Lab, admin: Api, pool: str) -> bool:
+    """Whether inventory, the nodes and the sessions tell one story about the pool's desktops."""
+    desktops = admin.items("/desktops", pool=pool)
+    running = {d["id"]: d for d in desktops if d["state"] == "running"}
+    if len(running) != len(desktops):
+        return False
+    on_nodes = domains_of(lab, admin)
+    if any(on_nodes[identity] != 1 for identity in running):
+        return False
+    sessions = [s for s in admin.items("/sessions") if s["state"] != "ended"]
+    return all(s["desktop"]["id"] in running for s in sessions if s["pool"] == pool)
+
+
+def kill(lab: Lab, program: str) -> None:
+    """SIGKILL, as a crash; the supervisor starts it anew."""
+    pid = eventually(lambda: lab.pid(program), 30, f"{program} runs")
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: lab.pid(program) not in (0, pid), 60, f"{program} runs again")
+
+
+def broken(lab: Lab) -> list[str]:
+    """Everything that is broken, in order."""
+    node = lab.nodes[0]
+    return [
+        "broker",
+        "inventory",
+        "imaging",
+        "ha-monitor",
+        f"{node}-agent",
+        "rabbitmq",
+        "postgres",
+        f"{node}-libvirtd",
+    ]
+
+
+def test_everything_is_killed_once_while_twenty_desktops_are_made_and_launched(
+    lab: Lab, admin: Api, new_user: NewUser, new_pool: NewPool
+) -> None:
+    users = [new_user() for _ in range(DESKTOPS)]
+    with new_pool(users, max=DESKTOPS, spare=2, pending_timeout_s=3600) as pool:
+        with ThreadPoolExecutor(DESKTOPS) as launchers:
+            waiting = [launchers.submit(launch_until_ready, user, pool) for user in users]
+            stop = threading.Event()
+            for program in broken(lab):
+                kill(lab, program)
+                stop.wait(1)
+            ready = [future.result(timeout=400) for future in waiting]
+        assert len({one["desktop"]["id"] for one in ready}) == DESKTOPS, "no desktop twice"
+        eventually(lambda: converged(lab, admin, pool), 180, "one story everywhere")
+        open_sessions = [
+            s for s in admin.items("/sessions") if s["state"] != "ended" and s["pool"] == pool
+        ]
+        assert len({s["desktop"]["id"] for s in open_sessions}) == len(open_sessions) == DESKTOPS
+        unfinished = [j for j in admin.items("/jobs") if j["state"] in ("queued", "running")]
+        assert unfinished == []
+        health = {host["node"]: host["health"] for host in admin.items("/ha/hosts")}
+        assert set(health.values()) == {"up"}, health
