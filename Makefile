@@ -26,14 +26,12 @@ status: ## every part of it
 
 # --- the environment ----------------------------------------------------------------------------
 
-# A mark beside the environment, newer than what it was made from.
-VENV := .venv/.made
-$(VENV): requirements.txt $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)
-	@deploy/lab/venv
-	@touch $@
+# Rules below may name it: the script does nothing where nothing has changed.
+VENV := venv
 
 .PHONY: venv
-venv: $(VENV) ## the Python environment in .venv
+venv: ## the Python environment in .venv
+	@deploy/lab/venv
 
 .PHONY: requirements
 requirements: ## pin every dependency again
@@ -94,5 +92,5 @@ migrations-check: $(VENV) ## models and migrations agree (a scratch PostgreSQL)
 	$(PY) -m pytest -q tests/integration -k migrations
 
 .PHONY: migrate
-migrate: $(VENV) ## bring the lab's database up to date
+migrate: ## bring the lab's database up to date
 	@deploy/lab/migrate

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import pytest
 from tests.e2e.site import Api, Lab, NewPool, NewUser, eventually
 
@@ -22,8 +24,6 @@ def domains_of(lab: Lab, admin: Api) -> Counter[str]:
     running: Counter[str] = Counter()
     for node in lab.nodes:
         address = admin.get(f"/hosts/{node}")["address"]
-        import subprocess
-
         listed = subprocess.run(
             ["virsh", "-c", f"qemu+tcp://{address}/system", "list", "--uuid"],
             capture_output=True,
@@ -36,8 +36,6 @@ def domains_of(lab: Lab, admin: Api) -> Counter[str]:
 
 def launch_until_ready(user: Api, pool: str) -> dict[str, Any]:
     """What a patient launcher does: ask again after every refusal and every broken connection."""
-    import httpx
-
     ready: dict[str, Any] = {}
 
     def ask() -> bool:
