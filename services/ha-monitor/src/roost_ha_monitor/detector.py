@@ -149,18 +149,19 @@ def _judge(
     heard_at = state.pulse.heard_at if state.pulse is not None else float("-inf")
     beats = now - heard_at < policy.suspect_after_s
     silence = 0.0 if observing_since is None else now - max(heard_at, observing_since)
+    change: tuple[Health, str] | None = None
     match state.health:
         case None if beats:
-            return Health.UP, "It beats."
+            change = Health.UP, "It beats."
         case Health.UP | Health.RECOVERED if silence >= policy.suspect_after_s:
-            return Health.SUSPECTED, f"No beat for {policy.suspect_after_s:g} s."
+            change = Health.SUSPECTED, f"No beat for {policy.suspect_after_s:g} s."
         case Health.SUSPECTED if beats:
             back = Health.RECOVERED if state.probation else Health.UP
-            return back, "It beats again."
+            change = back, "It beats again."
         case Health.SUSPECTED if silence >= policy.down_after_s:
-            return Health.DOWN, f"No beat for {policy.down_after_s:g} s."
+            change = Health.DOWN, f"No beat for {policy.down_after_s:g} s."
         case Health.DOWN if beats:
-            return Health.RECOVERED, "It beats again after having been down."
+            change = Health.RECOVERED, "It beats again after having been down."
         case Health.RECOVERED if beats and now - state.since >= policy.quiet_s:
-            return Health.UP, f"It has beaten for {policy.quiet_s:g} s without a break."
-    return None
+            change = Health.UP, f"It has beaten for {policy.quiet_s:g} s without a break."
+    return change

@@ -1,0 +1,96 @@
+"""The only place that builds ha-monitor."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Final
+
+from roost_common import log
+from roost_common.bus import Bus, Subscription
+from roost_common.clock import Clock, SystemClock
+from roost_common.db import Database
+from roost_common.errors import Outage
+from roost_common.http import create_app, keys_from
+from roost_common.lease import Lease
+from roost_common.loops import Loop
+from roost_common.outbox import Relay, UnitOfWork
+from roost_common.security import KeySource, TokenVerifier
+from roost_common.service import Parts
+from roost_ha_monitor.api import LEASE, Api
+from roost_ha_monitor.ears import Ears, SelfBeat
+from roost_ha_monitor.repository import Alerts
+from roost_ha_monitor.settings import Settings
+from roost_ha_monitor.watch import Watch
+
+logger = log.get_logger(__name__)
+
+RENEW_S: Final = 1.0
+"""A quarter of the lease's life: three tries may fail before another copy takes over."""
+HOUSEKEEPING_S: Final = 30.0
+BEATS_AT_ONCE: Final = 200
+"""A beat is handled in microseconds; the bus may send many ahead."""
+
+
+@asynccontextmanager
+async def build(
+    settings: Settings, *, clock: Clock | None = None, keys: KeySource | None = None
+) -> AsyncIterator[Parts]:
+    """Everything, ready to run; closed at the end of the block."""
+    clock = clock or SystemClock()
+    database = Database(
+        settings.database_url.get_secret_value(), "ha_monitor", pool=settings.database_pool
+    )
+    bus = Bus(settings.amqp_url.get_secret_value(), "ha-monitor", clock=clock)
+    unit_of_work = UnitOfWork(database, "ha-monitor", clock)
+    relay = Relay(database, unit_of_work, bus)
+    lease = Lease(LEASE, unit_of_work, clock)
+    ears = Ears(lease.holder, clock)
+    watch = Watch(ears, lease, unit_of_work, settings.policy, clock)
+    bus.subscribe(Subscription(ears.queue, ears.handle, prefetch=BEATS_AT_ONCE))
+
+    async def renew() -> None:
+        await lease.renew()
+
+    async def keep_house() -> None:
+        await relay.pending()
+        await relay.prune_inbox()
+        async with unit_of_work() as transaction:
+            limit = clock.now() - timedelta(days=settings.alerts_kept_days)
+            await Alerts(transaction.session).prune(limit)
+
+    async def release() -> None:
+        try:
+            await lease.release()
+        except Outage:
+            # It ends by itself; the next copy waits for that instead.
+            logger.info("lease.not-released", lease=LEASE)
+
+    async def bus_is_there() -> None:
+        await bus.wait_connected(1.0)
+
+    loops = [
+        Loop("lease", renew, RENEW_S),
+        Loop("housekeeping", keep_house, HOUSEKEEPING_S),
+        *watch.loops,
+    ]
+    app = create_app(
+        "ha-monitor",
+        routers=[Api(unit_of_work, ears, clock, lease.holder).router],
+        checks={"database": database.ping, "bus": bus_is_there},
+        verifier=TokenVerifier(keys or keys_from(settings.jwks_url), clock),
+    )
+    try:
+        yield Parts(
+            bus=bus,
+            app=app,
+            tasks={
+                "relay": relay.run,
+                "self-beat": SelfBeat(bus, lease.holder).run,
+                **{loop.name: loop.run for loop in loops},
+            },
+            on_stop=[release],
+        )
+    finally:
+        await database.close()

@@ -1,0 +1,146 @@
+"""All of ha-monitor's queries."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from roost_common.errors import NotFound
+from roost_ha_monitor.alerts import Key, Wanted
+from roost_ha_monitor.model import Alert, Base, Host
+
+_LEASES = Base.metadata.tables["leases"]
+
+
+class Hosts:
+    """The hosts that are watched, and those that were."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def all_known(self) -> Sequence[Host]:
+        """Also the removed ones, whose sequence goes on."""
+        return (await self._session.scalars(sa.select(Host).order_by(Host.node))).all()
+
+    async def get(self, node: str) -> Host:
+        """Raises `NotFound` for a host that is not watched."""
+        return self._watched(node, await self._session.get(Host, node))
+
+    async def lock(self, node: str) -> Host:
+        """The same, and nobody else changes it in the meantime."""
+        return self._watched(node, await self._session.get(Host, node, with_for_update=True))
+
+    async def lock_all(self, nodes: Collection[str]) -> dict[str, Host]:
+        """Those of ``nodes`` that are known, in one order for everybody: no deadlocks."""
+        chosen = sa.select(Host).where(Host.node.in_(nodes)).order_by(Host.node)
+        rows = await self._session.scalars(chosen.with_for_update())
+        return {host.node: host for host in rows}
+
+    def add(self, host: Host) -> None:
+        """A node nobody knew."""
+        self._session.add(host)
+
+    async def page(self, after: str | None, limit: int) -> tuple[Sequence[Host], int]:
+        """Watched hosts by name after ``after``, one more than ``limit``; and how many in all."""
+        watched = sa.select(Host).where(Host.health.is_not(None))
+        total = await self._session.scalar(
+            sa.select(sa.func.count()).select_from(watched.subquery())
+        )
+        if after is not None:
+            watched = watched.where(Host.node > after)
+        rows = await self._session.scalars(watched.order_by(Host.node).limit(limit + 1))
+        return rows.all(), total or 0
+
+    async def heard(self, beats: Sequence[tuple[str, datetime, bool]]) -> None:
+        """Note when each node last beat, and whether its libvirt answered."""
+        await self._session.execute(
+            sa.update(Host),
+            [{"node": node, "last_beat_at": at, "libvirt": up} for node, at, up in beats],
+        )
+
+    @staticmethod
+    def _watched(node: str, host: Host | None) -> Host:
+        if host is None or host.health is None:
+            raise NotFound("host.unknown", "No host {node} is watched.", node=node)
+        return host
+
+
+class Alerts:
+    """Alerts, open and over."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def open_keys(self) -> set[Key]:
+        """Which are open."""
+        rows = await self._session.execute(
+            sa.select(Alert.alert, Alert.object).where(Alert.cleared_at.is_(None))
+        )
+        return {(row.alert, row.object) for row in rows}
+
+    async def open(self, wanted: Wanted, now: datetime) -> Alert | None:
+        """A new open alert, or None where one is open already."""
+        statement = (
+            postgresql.insert(Alert)
+            .values(
+                alert=wanted.alert,
+                object=wanted.object,
+                severity=wanted.severity,
+                message=wanted.message,
+                raised_at=now,
+            )
+            .on_conflict_do_nothing()
+            .returning(Alert)
+        )
+        return (await self._session.scalars(statement)).one_or_none()
+
+    async def lock_open(self, key: Key) -> Alert | None:
+        """The open one, if there is one."""
+        alert, about = key
+        chosen = sa.select(Alert).where(
+            Alert.alert == alert, Alert.object == about, Alert.cleared_at.is_(None)
+        )
+        return (await self._session.scalars(chosen.with_for_update())).one_or_none()
+
+    async def lock(self, alert_id: UUID) -> Alert:
+        """Raises `NotFound`."""
+        alert = await self._session.get(Alert, alert_id, with_for_update=True)
+        if alert is None:
+            raise NotFound("alert.unknown", "There is no alert {alert}.", alert=str(alert_id))
+        return alert
+
+    async def page(
+        self, *, open_only: bool, after: tuple[datetime, UUID] | None, limit: int
+    ) -> tuple[Sequence[Alert], int]:
+        """Newest first, one more than ``limit``; and how many in all."""
+        chosen = sa.select(Alert)
+        if open_only:
+            chosen = chosen.where(Alert.cleared_at.is_(None))
+        total = await self._session.scalar(
+            sa.select(sa.func.count()).select_from(chosen.subquery())
+        )
+        if after is not None:
+            chosen = chosen.where(sa.tuple_(Alert.raised_at, Alert.id) < sa.tuple_(*after))
+        chosen = chosen.order_by(Alert.raised_at.desc(), Alert.id.desc()).limit(limit + 1)
+        return (await self._session.scalars(chosen)).all(), total or 0
+
+    async def prune(self, cleared_before: datetime) -> None:
+        """Forget alerts that have long been over."""
+        await self._session.execute(sa.delete(Alert).where(Alert.cleared_at < cleared_before))
+
+
+async def holder(session: AsyncSession, lease: str) -> tuple[UUID, int, datetime] | None:
+    """Who holds a lease now, by the database's clock: copy, term, until when."""
+    row = (
+        await session.execute(
+            sa.select(_LEASES).where(
+                _LEASES.c.name == lease, _LEASES.c.expires_at > sa.func.clock_timestamp()
+            )
+        )
+    ).one_or_none()
+    return None if row is None else (row.holder, row.term, row.expires_at)

@@ -1,0 +1,36 @@
+"""Settings of ha-monitor: ``ROOST_HA_MONITOR_…``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from roost_common.settings import CentralSettings
+from roost_ha_monitor.detector import Policy
+from roost_ha_monitor.hearing import DEAF_AFTER_S
+
+
+class Settings(CentralSettings):
+    """How long silence may last, and how long alerts are kept."""
+
+    model_config = SettingsConfigDict(env_prefix="ROOST_HA_MONITOR_", extra="forbid", frozen=True)
+
+    suspect_after_s: Annotated[
+        float, Field(gt=DEAF_AFTER_S, description="Seconds without a beat until suspected")
+    ] = Policy.suspect_after_s
+    down_after_s: Annotated[
+        float, Field(gt=DEAF_AFTER_S, description="Seconds without a beat until down")
+    ] = Policy.down_after_s
+    quiet_s: Annotated[
+        float, Field(ge=0, description="Seconds a host that was down beats until it counts as up")
+    ] = Policy.quiet_s
+    alerts_kept_days: Annotated[
+        int, Field(ge=1, description="Days for which cleared alerts can be looked up")
+    ] = 90
+
+    @property
+    def policy(self) -> Policy:
+        """The detector's part of the settings."""
+        return Policy(self.suspect_after_s, self.down_after_s, self.quiet_s)
