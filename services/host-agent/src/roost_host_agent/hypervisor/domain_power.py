@@ -145,12 +145,10 @@ def _undefine(conn: libvirt.virConnect, domain: libvirt.virDomain) -> None:
     That includes firmware variables and the TPM's state: they belong to a run on this node, and
     what a guest must keep is on its disk.
     """
-    flags = (
-        libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
-        | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
-        | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
-    )
-    if conn.getType() == "QEMU":
+    flags = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+    flags |= libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+    if conn.getType() == "QEMU":  # the mock knows no others
+        flags |= libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
         flags |= libvirt.VIR_DOMAIN_UNDEFINE_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_TPM
     try:
         domain.undefineFlags(flags)

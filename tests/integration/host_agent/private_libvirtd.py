@@ -1,0 +1,169 @@
+"""A libvirtd of the tests' own: private directories, its own process tree, software emulation.
+
+It lives in mount and PID namespaces, whose init is a shell that starts and stops libvirtd on
+command: QEMU goes on while libvirtd is away, and everything ends with the init. Only the socket's
+directory is shared with the tests.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+_PRIVATE: Final = ("etc", "lib", "log", "cache")
+# bash reaps what is re-parented to it; without that, a QEMU that ended would look alive.
+_INIT: Final = """
+set -e
+mount --make-rprivate /
+mount -t tmpfs tmpfs /run
+mount --bind "$BASE/etc" /etc/libvirt
+mount --bind "$BASE/lib" /var/lib/libvirt
+mount --bind "$BASE/log" /var/log/libvirt
+mount --bind "$BASE/cache" /var/cache/libvirt
+set +e
+while read -r command; do
+  case "$command" in
+    start) rm -f "$BASE/sock/"*; libvirtd -f /etc/libvirt/libvirtd.conf -p /run/libvirtd.pid & ;;
+    stop) kill "$!" ;;
+    kill) kill -9 "$!" ;;
+  esac
+done
+"""
+_QEMU_CONF: Final = """
+security_driver = "none"
+user = "root"
+group = "root"
+cgroup_controllers = []
+namespaces = []
+remember_owner = 0
+stdio_handler = "file"
+spice_tls = 1
+spice_tls_x509_cert_dir = "{base}/spice"
+"""
+_LIBVIRTD_CONF: Final = """
+unix_sock_dir = "{base}/sock"
+auth_unix_rw = "none"
+host_uuid = "{uuid}"
+"""
+
+
+class PrivateLibvirtd:
+    """Needs root and a short path: a Unix socket's has at most 107 characters."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        for name in (*_PRIVATE, "sock", "spice"):
+            (base / name).mkdir(parents=True)
+        (base / "etc/qemu.conf").write_text(_QEMU_CONF.format(base=base))
+        (base / "etc/libvirtd.conf").write_text(_LIBVIRTD_CONF.format(base=base, uuid=uuid4()))
+        self._certificate()
+        self._log = (base / "init.log").open("wb")
+        self._init = subprocess.Popen(
+            [
+                *("unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"),
+                *("bash", "-c", _INIT),
+            ],
+            env={**os.environ, "BASE": str(base)},
+            stdin=subprocess.PIPE,
+            stdout=self._log,
+            stderr=self._log,
+            start_new_session=True,
+        )
+
+    @property
+    def socket(self) -> Path:
+        """Where it listens."""
+        return self.base / "sock/libvirt-sock"
+
+    @property
+    def uri(self) -> str:
+        """How the driver reaches it."""
+        return f"qemu+unix:///system?socket={self.socket}"
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        self._tell("start")
+        end = time.monotonic() + 30
+        while not self._answers():
+            if time.monotonic() > end or self._init.poll() is not None:
+                raise RuntimeError((self.base / "init.log").read_text())
+
+    def stop(self, *, by: str = "stop") -> None:
+        """End libvirtd alone, by SIGTERM or, with ``kill``, by SIGKILL."""
+        self._tell(by)
+        end = time.monotonic() + 30
+        while self._answers():
+            if time.monotonic() > end:
+                raise RuntimeError("libvirtd does not end")
+
+    def close(self) -> None:
+        """End everything."""
+        self._init.send_signal(signal.SIGKILL)
+        self._init.wait(20)
+        assert self._init.stdin is not None
+        self._init.stdin.close()
+        self._log.close()
+
+    def disk(self, name: str, size: str = "64M", backing: str | None = None) -> str:
+        """An empty disk; with ``backing``, an overlay on that one."""
+        path = self.base / f"{name}.qcow2"
+        on = ["-b", backing, "-F", "qcow2"] if backing else []
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *on, path, size], check=True)
+        return str(path)
+
+    def kill_qemu(self, name: str) -> None:
+        """SIGKILL to the one QEMU of a domain with this name."""
+        wanted = f"guest={name},".encode()
+        (pid,) = [
+            int(entry.name)
+            for entry in Path("/proc").iterdir()
+            if entry.name.isdigit() and wanted in _command_line(entry)
+        ]
+        os.kill(pid, signal.SIGKILL)
+
+    def everything_written(self) -> str:
+        """All definitions and logs of libvirt and QEMU."""
+        files = [
+            file
+            for name in ("etc", "log")
+            for file in (self.base / name).rglob("*")
+            if file.is_file()
+        ]
+        return "\n".join(file.read_text(errors="replace") for file in files)
+
+    def _tell(self, command: str) -> None:
+        assert self._init.stdin is not None
+        self._init.stdin.write(f"{command}\n".encode())
+        self._init.stdin.flush()
+
+    def _answers(self) -> bool:
+        asked = subprocess.run(
+            ["virsh", "-c", self.uri, "uri"], capture_output=True, check=False, timeout=20
+        )
+        return asked.returncode == 0
+
+    def _certificate(self) -> None:
+        """One that signs itself is its own authority."""
+        spice = self.base / "spice"
+        subprocess.run(
+            [
+                *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+                *("-subj", "/O=Roost/CN=node-a"),
+                *("-keyout", spice / "server-key.pem", "-out", spice / "server-cert.pem"),
+            ],
+            check=True,
+            capture_output=True,
+        )
+        (spice / "ca-cert.pem").write_bytes((spice / "server-cert.pem").read_bytes())
+
+
+def _command_line(process: Path) -> bytes:
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:
+        return b""  # it ended while we looked
