@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
@@ -144,7 +146,14 @@ def _location(name: str, words: Sequence[str]) -> str:
 
 
 def _problem(status: int, code: str, detail: str) -> str:
-    return f'{{"type":"about:blank","status":{status},"code":"{code}","detail":"{detail}"}}'
+    problem = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
+    }
+    return json.dumps(problem)
 
 
 def _quoted(path: Path) -> str:

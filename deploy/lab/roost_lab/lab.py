@@ -20,7 +20,7 @@ from roost_lab.errors import LabError
 from roost_lab.node import Node
 from roost_lab.paths import Paths
 from roost_lab.postgres import PostgresServer
-from roost_lab.process import Daemon, wait_for
+from roost_lab.process import Daemon, is_free, wait_for
 from roost_lab.rabbitmq import RabbitServer, amqp_answers
 from roost_lab.secrets import Secrets, write_private
 from roost_lab.services import Services
@@ -56,7 +56,7 @@ class Lab:
         )
         self.services = Services(site, self.secrets, self.postgres, self.rabbit)
         self.rabbit.definitions = self.services.bus_definitions()
-        self._configuration = self.paths.state / "supervisor.conf"
+        self._configuration = self.paths.state / "supervisor/supervisord.conf"
         self._nginx = self.paths.state / "nginx"
         self._daemon = Daemon(
             "the supervisor",
@@ -70,8 +70,9 @@ class Lab:
         """Bring everything up; returns when a desktop has answered a SPICE handshake."""
         say(explain(self.site.virt_type))
         authority = Authority(self.paths.certs)
+        self.site.network.up(self.paths.state)
         self._end_strays()
-        self.site.network.up()
+        self._check_ports()
         self._start_servers(authority)
         say("guest image")
         image = guest.build(self.paths)
@@ -94,6 +95,18 @@ class Lab:
                 if self.supervisor.answers():
                     self.supervisor.stop(name)
                 network.remove(name)
+
+    def _check_ports(self) -> None:
+        """Somebody else's server on a port of ours would answer in our name."""
+        if self.supervisor.answers():
+            return
+        for port in (
+            *(sites.HTTP_PORT, sites.HTTPS_PORT, sites.POSTGRES_PORT),
+            *(sites.AMQP_PORT, sites.ERLANG_PORT, sites.ERLANG_PORT + 1),
+            *sites.SERVICE_PORTS.values(),
+        ):
+            if not is_free(port):
+                raise LabError(f"port {port} of 127.0.0.1 is in use by another program")
 
     def _start_servers(self, authority: Authority) -> None:
         self.postgres.prepare()
@@ -130,6 +143,7 @@ class Lab:
             pid_file=self.paths.sockets / "lab.pid",
             log=self.paths.log("supervisor"),
         )
+        self._configuration.parent.mkdir(exist_ok=True)
         write_private(self._configuration, text)
         if self.supervisor.answers():
             self.supervisor.update()
@@ -292,9 +306,11 @@ Next:
         self._daemon.stop(timeout_s=60)
         for pid, name in stray.end(self.paths).items():
             say(f"ended {name} ({pid})")
-        for name in network.leftovers():
-            network.remove(name)
-        self.site.network.down()
+        if network.owner_of_bridge() in (None, str(self.paths.state)):
+            for name in network.leftovers():
+                network.remove(name)
+            self.site.network.down()
+        self.paths.lab_env.unlink(missing_ok=True)
         shutil.rmtree(self.paths.sockets, ignore_errors=True)
         say("nothing of the lab runs any more; its data is kept in .roost")
 

@@ -58,10 +58,16 @@ class Network:
     def _length(self) -> int:
         return ipaddress.ip_network(self.cidr).prefixlen
 
-    def up(self) -> None:
-        """Make the bridge."""
+    def up(self, owner: Path) -> None:
+        """Make the bridge; ``LabError`` where it belongs to another checkout's lab."""
+        if owner_of_bridge() not in (None, str(owner)):
+            raise LabError(
+                f"another lab is up on this machine, {owner_of_bridge()}: take it down first"
+                f" (or, where that is gone: ip link delete {BRIDGE})"
+            )
         if not link_exists(BRIDGE):
             run(["ip", "link", "add", BRIDGE, "type", "bridge"])
+        run(["ip", "link", "set", BRIDGE, "alias", str(owner)])
         run(["ip", "address", "replace", f"{self.host_address}/{self._length}", "dev", BRIDGE])
         run(["ip", "link", "set", BRIDGE, "up"])
 
@@ -107,6 +113,12 @@ def is_cut(node: str) -> bool:
     """Whether a node is partitioned or has no link at all."""
     flags = Path("/sys/class/net", link(node), "flags")
     return not flags.exists() or not int(flags.read_text(), 16) & 1  # IFF_UP
+
+
+def owner_of_bridge() -> str | None:
+    """Whose lab is up on this machine: its state directory, kept as the bridge's alias."""
+    alias = Path("/sys/class/net", BRIDGE, "ifalias")
+    return alias.read_text().strip() if alias.exists() else None
 
 
 def leftovers() -> list[str]:

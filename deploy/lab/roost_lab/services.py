@@ -17,6 +17,8 @@ from roost_lab.supervisor import Program
 CENTRAL = tuple(SERVICE_PORTS)
 """In the order in which they are started."""
 ADMIN = "admin"
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Loopback is not reached through a proxy, whatever the environment says."""
 
 
 def package(service: str) -> str:
@@ -138,7 +140,7 @@ def is_ready(service: str) -> bool:
     """Whether a central service says that it can work."""
     url = f"http://127.0.0.1:{SERVICE_PORTS[service]}/readyz"
     try:
-        with urllib.request.urlopen(url, timeout=3) as answer:
+        with _OPENER.open(url, timeout=3) as answer:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False

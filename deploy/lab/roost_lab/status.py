@@ -29,7 +29,7 @@ def show(lab: Lab) -> bool:
     try:
         print(_site(lab))
     except (httpx.HTTPError, LabError, KeyError) as error:
-        print(f"the site does not answer: {error}")
+        print(f"\nthe site does not answer: {str(error).splitlines()[0]}")
         return False
     return good
 
