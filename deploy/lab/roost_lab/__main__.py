@@ -1,4 +1,4 @@
-"""``python -m roost_lab up|down|status|migrate|node``: what ``deploy/lab/*`` call."""
+"""``python -m roost_lab up|down|status|migrate|service|node``: what ``deploy/lab/*`` call."""
 
 from __future__ import annotations
 
@@ -24,6 +24,14 @@ NODE_VERBS = {
     "restart-agent": "restart the host agent",
     "status": "what runs on it",
     "exec": "run a command on it: node node-a exec virsh list",
+}
+
+
+SERVICE_VERBS = {
+    "restart": "stop it in good order and start it again",
+    "kill": "SIGKILL, as a crash; it comes back by itself",
+    "pid": "its process id (a node's programs: the one on that node); 0 when it does not run",
+    "status": "its state",
 }
 
 
@@ -65,7 +73,23 @@ def _act(arguments: argparse.Namespace, paths: Paths) -> int:
     if arguments.command == "migrate":
         Lab(site).migrate()
         return 0
+    if arguments.command == "service":
+        return _service(arguments, Lab(site))
     return _node(arguments, Lab(site))
+
+
+def _service(arguments: argparse.Namespace, lab: Lab) -> int:
+    keeper, name = lab.keeper(arguments.name)
+    match arguments.verb:
+        case "restart":
+            keeper.restart(name)
+        case "kill":
+            keeper.kill(name)
+        case "pid":
+            print(keeper.pid(name) or 0)
+            return 0
+    print(f"{arguments.name} {keeper.state(name).lower()}")
+    return 0
 
 
 def _node(arguments: argparse.Namespace, lab: Lab) -> int:
@@ -81,9 +105,9 @@ def _node(arguments: argparse.Namespace, lab: Lab) -> int:
         case "heal":
             network.heal(node.name)
         case "restart-libvirtd":
-            node.restart(LIBVIRTD)
+            node.init.restart(LIBVIRTD)
         case "restart-agent":
-            node.restart(AGENT)
+            node.init.restart(AGENT)
         case "exec":
             words = [*node.enter(), *arguments.words]
             os.execv(words[0], words)
@@ -103,16 +127,29 @@ def _parser() -> argparse.ArgumentParser:
     down.add_argument("--purge", action="store_true", help="forget its data too")
     commands.add_parser("status", help="show every part")
     commands.add_parser("migrate", help="bring the database of a running lab up to date")
-    verbs = "\n".join(f"  {verb:17} {text}" for verb, text in NODE_VERBS.items())
-    node = commands.add_parser(
-        "node",
-        help="make a node die, be partitioned, rejoin, boot",
-        epilog=verbs,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    _verbs(
+        commands.add_parser(
+            "node",
+            help="make a node die, be partitioned, rejoin, boot",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        ),
+        NODE_VERBS,
+    ).add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    _verbs(
+        commands.add_parser(
+            "service",
+            help="restart or crash one program: broker, postgres, node-a-agent …",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        ),
+        SERVICE_VERBS,
     )
-    node.add_argument("name")
-    node.add_argument("verb", choices=NODE_VERBS, metavar="VERB")
-    node.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return parser
+
+
+def _verbs(parser: argparse.ArgumentParser, verbs: dict[str, str]) -> argparse.ArgumentParser:
+    parser.epilog = "\n".join(f"  {verb:17} {text}" for verb, text in verbs.items())
+    parser.add_argument("name")
+    parser.add_argument("verb", choices=verbs, metavar="VERB")
     return parser
 
 

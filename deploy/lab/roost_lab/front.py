@@ -127,8 +127,13 @@ http {{
 
 
 def command(configuration: Path) -> tuple[str, ...]:
-    """The argv of nginx in the foreground."""
-    return (str(find("nginx")), "-c", str(configuration), "-p", str(configuration.parent))
+    """The argv of nginx in the foreground.
+
+    Its workers outlive a master that is killed and keep the ports, and nothing tells whose they
+    are; in a PID namespace of their own they end with it.
+    """
+    alone = (str(find("unshare")), "--pid", "--fork", "--kill-child=KILL")
+    return (*alone, str(find("nginx")), "-c", str(configuration), "-p", str(configuration.parent))
 
 
 def _upstream(name: str, addresses: Sequence[str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shlex
 import shutil
 import time
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from roost_lab import front, guest, network, rabbit_definitions, services, stray, supervisor
+from roost_lab import front, guest, network, services, stray, supervisor, welcome
 from roost_lab import site as sites
 from roost_lab.ca import Authority
 from roost_lab.demo import Demo
@@ -79,10 +78,11 @@ class Lab:
         self._start_services()
         self._start_nodes()
         self._start_front()
-        self._write_lab_env()
+        accounts = welcome.variables(self.site, self.secrets, self.postgres, self.rabbit)
+        write_private(self.paths.lab_env, welcome.as_shell(accounts))
         demo = Demo(self.site, self.secrets, self.supervisor, say)
         demo.run(image)
-        self._farewell()
+        print(welcome.TEXT)
 
     def _end_strays(self) -> None:
         """After a crash of the supervisor nothing of the old lab may hold ports or files."""
@@ -193,7 +193,7 @@ class Lab:
                 FRONT,
                 front.command(self._nginx / "nginx.conf"),
                 log(FRONT),
-                stop_signal="QUIT",  # nginx finishes what it is answering
+                stop_group=True,
                 stop_wait_s=5,
                 priority=900,
             ),
@@ -247,44 +247,26 @@ class Lab:
         self.supervisor.start(FRONT)
         self.supervisor.wait_until(FRONT, {supervisor.RUNNING})
 
-    def _write_lab_env(self) -> None:
-        lab = rabbit_definitions.LAB_USER
-        values = {
-            "ROOST_URL": f"http://localhost:{sites.HTTP_PORT}",
-            "ROOST_HTTPS_URL": f"https://localhost:{sites.HTTPS_PORT}",
-            "ROOST_CA": str(self.paths.certs / "ca.pem"),
-            "ROOST_ADMIN_USER": services.ADMIN,
-            "ROOST_ADMIN_PASSWORD": self.secrets.password("admin-password"),
-            "ROOST_DEMO_USER": "demo",
-            "ROOST_DEMO_PASSWORD": self.secrets.password("demo-password"),
-            "ROOST_DEMO_POOL": "demo",
-            "ROOST_AMQP_URL": self.rabbit.url(
-                lab, self.secrets.password(f"amqp-{lab}"), rabbit_definitions.VHOST
-            ),
-            "ROOST_DATABASE_URL": self.postgres.url(sites.DATABASE, "postgresql"),
-            "ROOST_NODES": ",".join(node.name for node in self.nodes),
-        }
-        lines = [f"{name}={shlex.quote(value)}" for name, value in values.items()]
-        write_private(self.paths.lab_env, "\n".join(lines) + "\n")
+    # --- one program --------------------------------------------------------------------------
 
-    def _farewell(self) -> None:
-        print(
-            f"""
-The lab is up.
-  address      http://localhost:{sites.HTTP_PORT}  (https://localhost:{sites.HTTPS_PORT}, \
-authority .roost/certs/ca.pem)
-  administrator {services.ADMIN}  password in .roost/secrets/admin-password
-  user          demo   password in .roost/secrets/demo-password
-  variables     .roost/lab.env   (set -a; . .roost/lab.env; set +a)
+    def keeper(self, program: str) -> tuple[Supervisor, str]:
+        """Who keeps a program, and what it is called there.
 
-Next:
-  make status                                  every part of it
-  deploy/lab/node node-a kill                  a node dies (also: cut heal start status)
-  . .roost/lab.env; curl -s -u "$ROOST_DEMO_USER:$ROOST_DEMO_PASSWORD" -X POST \\
-    -H 'Prefer: wait=60' -H 'Accept: application/x-virt-viewer' \\
-    "$ROOST_URL/api/v1/launch" | remote-viewer -
-  make down                                    everything goes"""
-        )
+        A program of a node, ``node-a-agent``, is kept by the node's own init; its pid there is
+        the node's, not the machine's.
+        """
+        for node in self.nodes:
+            own = program.removeprefix(f"{node.name}-")
+            if own != program:
+                keeper, name = node.init, own
+                break
+        else:
+            keeper, name = self.supervisor, program
+        if not keeper.answers():
+            raise LabError(f"{program}: what keeps it does not run")
+        if name not in keeper.states():
+            raise LabError(f"the lab has no program {program!r}")
+        return keeper, name
 
     # --- down ---------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from roost_lab.site import NodePlan, Site
 from roost_lab.supervisor import Program, Supervisor
 
 LIBVIRTD = "libvirtd"
-AGENT = "host-agent"
+AGENT = "agent"
 
 
 class Node:
@@ -99,7 +99,7 @@ class Node:
                 Program(
                     AGENT,
                     (str(paths.python), "-m", "roost_host_agent"),
-                    paths.log(f"{self.name}-agent"),
+                    paths.log(f"{self.name}-{AGENT}"),
                     environment=agent,
                     autostart=True,
                     priority=20,
@@ -172,16 +172,6 @@ class Node:
             self.init.stop(AGENT) if AGENT in self.init.states() else None
             self.init.stop(LIBVIRTD)
         self.kill()
-
-    def restart(self, program: str) -> None:
-        """Restart one program of the node; everything else on it runs on."""
-        if self.state() == "off":
-            raise LabError(f"{self.name} is off")
-        if program not in self.init.states():
-            raise LabError(f"{self.name} has no {program}")
-        self.init.stop(program)
-        self.init.start(program)
-        self.init.wait_until(program, {supervisor.RUNNING})
 
     def state(self) -> str:
         """``off``, ``cut`` (runs without a network), ``booting`` or ``on``."""

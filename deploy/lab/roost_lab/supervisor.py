@@ -39,7 +39,9 @@ class Program:
     stop_signal: str = "TERM"
     stop_wait_s: int = 30
     kill_group: bool = True
-    """Whether the processes it started end with it."""
+    """Whether the processes it started are killed with it when it does not stop in time."""
+    stop_group: bool = False
+    """Whether the processes it started get the stop signal too."""
     priority: int = 500
 
 
@@ -92,7 +94,7 @@ def _section(program: Program, dies: bool) -> str:
         # A program whose server is not there yet tries again, for ever and ever slower.
         f"startsecs=1\nstartretries={1000 if program.restart else 0}",
         f"stopsignal={program.stop_signal}\nstopwaitsecs={program.stop_wait_s}",
-        f"killasgroup={_yes(program.kill_group)}",
+        f"stopasgroup={_yes(program.stop_group)}\nkillasgroup={_yes(program.kill_group)}",
         f"stdout_logfile={_value(program.log)}",
         "stdout_logfile_maxbytes=10MB\nstdout_logfile_backups=1\nredirect_stderr=true",
     ]
@@ -147,7 +149,7 @@ class Supervisor:
         return self.states().get(program, "STOPPED")
 
     def pid(self, program: str) -> int | None:
-        """One program's process id, or None when it does not run."""
+        """One program's process id as the supervisor sees it, or None when it does not run."""
         return int(self._call("getProcessInfo", program)["pid"]) or None
 
     def update(self) -> None:
@@ -166,6 +168,12 @@ class Supervisor:
     def stop(self, program: str) -> None:
         """Stop a program and wait for its end; nothing where it does not run."""
         self._call("stopProcess", program, True, ignore=_NOT_RUNNING)
+
+    def restart(self, program: str) -> None:
+        """Stop a program and wait until it runs again."""
+        self.stop(program)
+        self.start(program)
+        self.wait_until(program, {RUNNING})
 
     def kill(self, program: str) -> None:
         """SIGKILL to a program's process; nothing where it does not run."""
