@@ -33,6 +33,7 @@ _FACTS: dict[Health, type[HealthFact]] = {
 class Base(db.Base):
     """Base of ha-monitor's mapped classes."""
 
+    __abstract__ = True
     metadata = db.new_metadata()
 
 

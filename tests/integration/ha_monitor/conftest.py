@@ -1,0 +1,333 @@
+"""A small site for ha-monitor: real bus, real database, nodes that beat, somebody who listens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from roost_common import topology
+from roost_common.bus import Bus, Subscription
+from roost_common.clock import SystemClock
+from roost_common.contracts.alert import AlertCleared, AlertFact, AlertRaised
+from roost_common.contracts.base import Delivery, Message
+from roost_common.contracts.host import (
+    HealthFact,
+    HostBeat,
+    HostDown,
+    HostRecovered,
+    HostSuspected,
+    HostUp,
+)
+from roost_common.security import Identity, Role, TokenSigner, new_signing_key
+from roost_common.service import Parts, running
+from roost_ha_monitor.bootstrap import build
+from roost_ha_monitor.migrations import MIGRATIONS
+from roost_ha_monitor.settings import Settings
+
+SUSPECT_S, DOWN_S, QUIET_S = 1.6, 2.2, 1.0
+BEAT_S = 0.2
+DEADLINE_S = 20.0
+
+
+async def until(check: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> None:
+    """Polls; fails the test when ``check`` does not come true in time."""
+    ends = asyncio.get_running_loop().time() + deadline_s
+    while True:
+        result = check()
+        if isinstance(result, Awaitable):
+            result = await result
+        if result:
+            return
+        assert asyncio.get_running_loop().time() < ends, f"never happened: {what}"
+        await asyncio.sleep(0.05)
+
+
+class Node:
+    """An agent that does nothing but beat."""
+
+    def __init__(self, bus: Bus, name: str) -> None:
+        self._bus = bus
+        self.name = name
+        self.agent_id = uuid4()
+        self.sequence = 0
+        self.libvirt = True
+        self.last: HostBeat | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def beat(self) -> None:
+        self.sequence += 1
+        self.last = HostBeat(
+            node=self.name,
+            agent_id=self.agent_id,
+            sequence=self.sequence,
+            sent_at=datetime.now(UTC),
+            libvirt=self.libvirt,
+        )
+        await self._bus.publish(self.last)
+
+    async def repeat(self) -> None:
+        """The last beat once more."""
+        assert self.last is not None
+        await self._bus.publish(self.last)
+
+    async def _live(self) -> None:
+        while True:
+            await self.beat()
+            await asyncio.sleep(BEAT_S)
+
+    def live(self) -> None:
+        self._task = asyncio.create_task(self._live())
+
+    async def die(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+
+class Listener:
+    """Somebody else's system: hears every event of ha-monitor."""
+
+    def __init__(self) -> None:
+        self.heard: list[Message] = []
+
+    @property
+    def subscription(self) -> Subscription:
+        queue = topology.service_queue(
+            "test-listener",
+            HostUp,
+            HostSuspected,
+            HostDown,
+            HostRecovered,
+            AlertRaised,
+            AlertCleared,
+        )
+        return Subscription(queue, self._handle)
+
+    async def _handle(self, delivery: Delivery) -> None:
+        self.heard.append(delivery.message)
+
+    def health(self, node: str) -> list[HealthFact]:
+        return [m for m in self.heard if isinstance(m, HealthFact) and m.node == node]
+
+    def names(self, node: str) -> list[str]:
+        """host.up, host.down, … in the order of their sequence."""
+        facts = sorted(self.health(node), key=lambda fact: fact.sequence)
+        return [fact.name.removesuffix(".v1") for fact in facts]
+
+    def alerts(self, node: str) -> list[tuple[str, str]]:
+        return [
+            (m.name.removesuffix(".v1"), m.alert)
+            for m in self.heard
+            if isinstance(m, AlertFact) and m.object == node
+        ]
+
+    def assert_each_once(self, node: str) -> None:
+        """Sequences without a gap and without a double."""
+        sequences = sorted(fact.sequence for fact in self.health(node))
+        assert sequences == list(range(1, len(sequences) + 1))
+
+
+class Site:
+    """Where everything is, and ways to start copies of the service."""
+
+    def __init__(self, amqp_url: str, database_url: str, bus: Bus, listener: Listener) -> None:
+        self.amqp_url = amqp_url
+        self.database_url = database_url
+        self.bus = bus
+        self.listener = listener
+        self.nodes: list[Node] = []
+        self.processes: list[Process] = []
+        self.signer = TokenSigner(new_signing_key(), SystemClock(), lifetime=timedelta(hours=1))
+
+    def node(self, name: str) -> Node:
+        node = Node(self.bus, name)
+        self.nodes.append(node)
+        return node
+
+    def settings(self, amqp_url: str | None = None) -> Settings:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        return Settings(
+            amqp_url=SecretStr(amqp_url or self.amqp_url),
+            database_url=SecretStr(self.database_url),
+            listen=f"127.0.0.1:{port}",
+            suspect_after_s=SUSPECT_S,
+            down_after_s=DOWN_S,
+            quiet_s=QUIET_S,
+        )
+
+    @asynccontextmanager
+    async def copy(self, amqp_url: str | None = None) -> AsyncIterator[Parts]:
+        """A copy in this process, whole."""
+
+        async def keys() -> dict[str, Any]:
+            return self.signer.jwks()
+
+        settings = self.settings(amqp_url)
+        async with build(settings, keys=keys) as parts, running(parts, settings):
+            await parts.bus.wait_connected()
+            yield parts
+
+    async def process(self) -> Process:
+        """A copy as a process of its own, to be killed."""
+        settings = self.settings()
+        environment = {
+            "ROOST_HA_MONITOR_AMQP_URL": self.amqp_url,
+            "ROOST_HA_MONITOR_DATABASE_URL": self.database_url,
+            "ROOST_HA_MONITOR_LISTEN": settings.listen,
+            "ROOST_HA_MONITOR_SUSPECT_AFTER_S": str(SUSPECT_S),
+            "ROOST_HA_MONITOR_DOWN_AFTER_S": str(DOWN_S),
+            "ROOST_HA_MONITOR_QUIET_S": str(QUIET_S),
+        }
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "roost_ha_monitor", env=os.environ | environment
+        )
+        self.processes.append(process)
+        url = f"http://{settings.listen}/readyz"
+
+        async def ready() -> bool:
+            assert process.returncode is None, "the copy ended by itself"
+            try:
+                async with httpx.AsyncClient(trust_env=False) as client:
+                    return (await client.get(url)).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        await until(ready, "the copy is ready")
+        return process
+
+    def client(self, parts: Parts, *roles: Role) -> httpx.AsyncClient:
+        """Somebody with these roles, asking this copy."""
+        who = Identity(id=uuid4(), name="root", roles=frozenset(roles))
+        return httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=parts.app),
+            base_url="http://test",
+            headers={"Authorization": f"Bearer {self.signer.sign(who)}"},
+        )
+
+    async def sql(self, query: str, *args: Any) -> list[asyncpg.Record]:
+        """One statement in the service's schema."""
+        dsn = self.database_url.replace("postgresql+asyncpg", "postgresql")
+        connection = await asyncpg.connect(dsn, server_settings={"search_path": "ha_monitor"})
+        try:
+            return list(await connection.fetch(query, *args))
+        finally:
+            await connection.close()
+
+    async def holder(self) -> UUID | None:
+        """Who holds the lease now."""
+        rows = await self.sql("select holder from leases where expires_at > clock_timestamp()")
+        return rows[0]["holder"] if rows else None
+
+    async def heard(self, node: str, *names: str, deadline_s: float = DEADLINE_S) -> None:
+        """Wait for exactly these changes of a host's health, from the first on."""
+        want = [f"host.{name}" for name in names]
+
+        def check() -> bool:
+            return self.listener.names(node)[: len(want)] == want
+
+        try:
+            await until(check, f"{node}: {want}", deadline_s)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; heard {self.listener.names(node)}") from None
+
+    async def close(self) -> None:
+        for node in self.nodes:
+            await node.die()
+        for process in self.processes:
+            if process.returncode is None:
+                process.send_signal(signal.SIGKILL)
+                await process.wait()
+
+
+@pytest.fixture
+async def site(amqp_url: str, new_database: Any) -> AsyncIterator[Site]:
+    """A bus and a database of this test's own."""
+    listener = Listener()
+    bus = Bus(amqp_url, "test")
+    bus.subscribe(listener.subscription)
+    run = asyncio.create_task(bus.run())
+    await bus.wait_connected()
+    site = Site(amqp_url, await new_database(MIGRATIONS), bus, listener)
+    yield site
+    await site.close()
+    run.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await run
+
+
+class Wire:
+    """A TCP connection's way, which can be frozen without anybody being told."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._host, self._port = host, port
+        self._open = asyncio.Event()
+        self._open.set()
+        self._pumps: set[asyncio.Task[None]] = set()
+
+    def freeze(self) -> None:
+        self._open.clear()
+
+    def thaw(self) -> None:
+        self._open.set()
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(self._host, self._port)
+        for source, sink in ((reader, back), (there, writer)):
+            task = asyncio.create_task(self._pump(source, sink))
+            self._pumps.add(task)
+            task.add_done_callback(self._pumps.discard)
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await source.read(65536):
+                await self._open.wait()
+                sink.write(data)
+                await sink.drain()
+        sink.close()
+
+    async def close(self) -> None:
+        for task in list(self._pumps):
+            task.cancel()
+        await asyncio.gather(*self._pumps, return_exceptions=True)
+
+
+@pytest.fixture
+def wire_to_the_bus(amqp_url: str) -> Callable[[], AbstractAsyncContextManager[tuple[Wire, str]]]:
+    """Makes a wire to the bus and its AMQP address."""
+
+    @asynccontextmanager
+    async def make() -> AsyncIterator[tuple[Wire, str]]:
+        url = httpx.URL(amqp_url)
+        wire = Wire(url.host, url.port or 5672)
+        server = await asyncio.start_server(wire.accept, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        yield wire, str(url.copy_with(host="127.0.0.1", port=port))
+        server.close()
+        await wire.close()
+
+    return make
+
+
+@pytest.fixture
+def eventually() -> Callable[..., Awaitable[None]]:
+    """`until`, for tests."""
+    return until
