@@ -23,7 +23,8 @@ The lab is up.
   variables      .roost/lab.env
 
 Next:
-  . .roost/lab.env; curl -s -u "$ROOST_DEMO_USER:$ROOST_DEMO_PASSWORD" -X POST \\
+  set -a; . .roost/lab.env; set +a
+  curl -s -u "$ROOST_DEMO_USER:$ROOST_DEMO_PASSWORD" -X POST \\
     -H 'Prefer: wait=60' -H 'Accept: application/x-virt-viewer' \\
     "$ROOST_URL/api/v1/launch" | remote-viewer -
   make status                    every part of it
