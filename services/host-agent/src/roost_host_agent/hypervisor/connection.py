@@ -20,7 +20,8 @@ import libvirt
 
 from roost_common import log
 from roost_common.errors import Outage, Unavailable
-from roost_host_agent.hypervisor.libvirt_errors import outage, translate
+from roost_host_agent.hypervisor.driver import outage
+from roost_host_agent.hypervisor.libvirt_errors import translate
 
 logger = log.get_logger(__name__)
 

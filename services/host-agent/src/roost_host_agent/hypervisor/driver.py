@@ -27,6 +27,7 @@ from roost_common.contracts.desktop import (
     StopReason,
 )
 from roost_common.contracts.host import HostCapabilities, HostStats
+from roost_common.errors import Outage
 
 Changed = Callable[[UUID], None]
 """Called on the event loop with the id of a desktop that changed; it must not block."""
@@ -86,6 +87,11 @@ class DisplayAccess:
 
     def __repr__(self) -> str:
         return f"DisplayAccess(spice={self.spice!r})"
+
+
+def outage() -> Outage:
+    """Nothing can be asked of the hypervisor now."""
+    return Outage("host.libvirt-unavailable", "libvirt does not answer on this host.")
 
 
 class Hypervisor(Protocol):

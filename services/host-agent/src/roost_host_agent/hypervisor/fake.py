@@ -27,13 +27,14 @@ from roost_common.contracts.desktop import (
     StopReason,
 )
 from roost_common.contracts.host import HostCapabilities, HostStats
-from roost_common.errors import Conflict, Invalid, Outage
+from roost_common.errors import Conflict, Invalid
 from roost_host_agent.hypervisor.driver import (
     Changed,
     DisplayAccess,
     DomainView,
     Mark,
     NodeView,
+    outage,
 )
 
 FIRST_PORT: Final = 5900
@@ -205,7 +206,7 @@ class FakeHypervisor:
     @asynccontextmanager
     async def _call(self) -> AsyncIterator[None]:
         if self.away:
-            raise Outage("host.libvirt-unavailable", "libvirt does not answer on this host.")
+            raise outage()
         await asyncio.sleep(self._slow_s if self.personality is Personality.SLOW else 0)
         yield
 

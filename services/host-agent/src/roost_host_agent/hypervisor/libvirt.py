@@ -26,7 +26,7 @@ from roost_host_agent.hypervisor import (
     host_capabilities,
     spice_display,
 )
-from roost_host_agent.hypervisor.connection import Connection
+from roost_host_agent.hypervisor.connection import THREADS, Connection
 from roost_host_agent.hypervisor.domain_facts import DomainFacts
 from roost_host_agent.hypervisor.domain_power import DomainPower
 from roost_host_agent.hypervisor.domain_reader import DomainReader, find
@@ -68,6 +68,8 @@ class LibvirtDriver:
         self._guests = GuestPoller(self._ask_guest, clock or SystemClock())
         self._reader = DomainReader(address, self._guests.info)
         self._power = DomainPower(self._reader, probe_direct_io=probe_direct_io)
+        # Starting a guest may take seconds of storage; a thread is always left for the rest.
+        self._power_slots = asyncio.Semaphore(THREADS - 1)
         self._agent_pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="guest-agent")
         self._capabilities: HostCapabilities | None = None
         self._changed: Changed = _nobody
@@ -105,12 +107,14 @@ class LibvirtDriver:
     async def start(self, wanted: EnsureDesktop, boot_id: UUID) -> None:
         capabilities = (await self.node()).capabilities
         host = replace(self._profile, virt_type=VirtType(capabilities.virt_type))
-        await self._connection.call(lambda conn: self._power.start(conn, wanted, boot_id, host))
+        async with self._power_slots:
+            await self._connection.call(lambda conn: self._power.start(conn, wanted, boot_id, host))
 
     async def remove(self, desktop_id: UUID, generation: int, stop_by: datetime | None) -> None:
-        await self._connection.call(
-            lambda conn: self._power.remove(conn, desktop_id, generation, stop_by)
-        )
+        async with self._power_slots:
+            await self._connection.call(
+                lambda conn: self._power.remove(conn, desktop_id, generation, stop_by)
+            )
 
     async def reboot(self, desktop_id: UUID, *, force: bool) -> None:
         def work(conn: libvirt.virConnect) -> None:

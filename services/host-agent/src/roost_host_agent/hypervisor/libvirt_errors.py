@@ -16,10 +16,10 @@ from roost_common.errors import (
     Invalid,
     NoCapacity,
     NotFound,
-    Outage,
     RoostError,
     Unavailable,
 )
+from roost_host_agent.hypervisor.driver import outage
 
 _CONNECTION: Final = frozenset(
     {
@@ -77,11 +77,6 @@ def translate(error: libvirt.libvirtError) -> RoostError:
     if error.get_error_domain() == libvirt.VIR_FROM_RPC:
         return outage()
     return Unavailable("host.libvirt-trouble", "{reason}", reason=text)
-
-
-def outage() -> Outage:
-    """Nothing can be asked of libvirt now."""
-    return Outage("host.libvirt-unavailable", "libvirt does not answer on this host.")
 
 
 def _by_text(text: str) -> RoostError | None:

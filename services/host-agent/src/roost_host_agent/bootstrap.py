@@ -1,0 +1,139 @@
+"""The only place that builds the agent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from uuid import uuid4
+
+from starlette.applications import Starlette
+
+from roost_common import ops, topology
+from roost_common.bus import Bus, QuerySubscription, Subscription
+from roost_common.clock import Clock, SystemClock
+from roost_common.contracts.desktop import EnsureDesktop
+from roost_common.service import Parts
+from roost_host_agent.address import towards
+from roost_host_agent.handlers import Handlers, Trust
+from roost_host_agent.heartbeat import Heartbeat
+from roost_host_agent.hypervisor.driver import Hypervisor, outage
+from roost_host_agent.hypervisor.fake import FakeHypervisor
+from roost_host_agent.node import Node
+from roost_host_agent.observer import Observer
+from roost_host_agent.reconciler import Reconciler
+from roost_host_agent.report import Reporter
+from roost_host_agent.settings import CacheChoice, DriverName, Settings
+
+
+@dataclass(frozen=True)
+class Agent:
+    """One node's agent, built and not yet running; a process may hold many."""
+
+    bus: Bus
+    driver: Hypervisor
+    reconciler: Reconciler
+    reporter: Reporter
+    tasks: dict[str, Callable[[], Awaitable[None]]]
+    """What runs beside the bus, each until cancelled."""
+
+    async def run(self) -> None:
+        """The whole agent without its HTTP, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.bus.run())
+            for task in self.tasks.values():
+                group.create_task(_as_coroutine(task))
+
+
+def build_agent(
+    settings: Settings, *, driver: Hypervisor | None = None, clock: Clock | None = None
+) -> Agent:
+    """An agent from its settings; ``driver`` and ``clock`` replace the settings' own."""
+    clock = clock or SystemClock()
+    url = settings.amqp_url.get_secret_value()
+    address = settings.address or towards(url)
+    bus = Bus(url, "host-agent", clock=clock)
+    driver = driver or _driver(settings, address, clock)
+    node = Node(settings.node, address, uuid4())
+    observer = Observer(settings.node, bus, clock)
+    reconciler = Reconciler(driver, observer, clock)
+    reporter = Reporter(
+        node,
+        driver,
+        observer,
+        bus,
+        clock,
+        interval_s=settings.report_interval_s,
+        sweep=reconciler.sweep,
+    )
+    heartbeat = Heartbeat(
+        node,
+        bus,
+        clock,
+        interval_s=settings.beat_interval_s,
+        libvirt=lambda: reporter.libvirt_answers,
+    )
+    handlers = Handlers(driver, reconciler, _trust(settings))
+    bus.subscribe(
+        Subscription(
+            topology.node_queue(settings.node, EnsureDesktop),
+            handlers.command,
+            prefetch=settings.prefetch,
+        )
+    )
+    bus.subscribe(
+        QuerySubscription(
+            topology.query_queue(settings.node), handlers.question, prefetch=settings.prefetch
+        )
+    )
+    tasks: dict[str, Callable[[], Awaitable[None]]] = {
+        "reconciler": reconciler.run,
+        "reporter": reporter.run,
+        "heartbeat": heartbeat.run,
+    }
+    return Agent(bus, driver, reconciler, reporter, tasks)
+
+
+@asynccontextmanager
+async def build(
+    settings: Settings, *, driver: Hypervisor | None = None, clock: Clock | None = None
+) -> AsyncIterator[Parts]:
+    """The agent as a service: with its metrics and health."""
+    agent = build_agent(settings, driver=driver, clock=clock)
+
+    async def bus_is_there() -> None:
+        await agent.bus.wait_connected(1.0)
+
+    async def libvirt_answers() -> None:
+        if not agent.reporter.libvirt_answers:
+            raise outage()
+
+    app = Starlette(routes=ops.routes({"bus": bus_is_there, "libvirt": libvirt_answers}))
+    yield Parts(bus=agent.bus, app=app, tasks=agent.tasks)
+
+
+def _driver(settings: Settings, address: str, clock: Clock) -> Hypervisor:
+    if settings.driver is DriverName.FAKE:
+        return FakeHypervisor(address=address, personality=settings.fake_personality)
+    # Only here: an agent with the fake driver runs on machines without libvirt.
+    from roost_host_agent.hypervisor.libvirt import LibvirtDriver  # noqa: PLC0415
+
+    return LibvirtDriver(
+        settings.libvirt_uri,
+        address=address,
+        profile=settings.profile(address),
+        virt_type=settings.wished_virt_type,
+        probe_direct_io=settings.disk_cache is CacheChoice.AUTO,
+        clock=clock,
+    )
+
+
+def _trust(settings: Settings) -> Trust:
+    if settings.spice_ca_file is None:
+        return Trust(host_subject=settings.spice_host_subject)
+    return Trust(settings.spice_ca_file.read_text(), settings.spice_host_subject)
+
+
+async def _as_coroutine(task: Callable[[], Awaitable[None]]) -> None:
+    await task()

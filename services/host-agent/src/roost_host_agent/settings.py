@@ -1,0 +1,138 @@
+"""Settings of the agent: ``ROOST_HOST_AGENT_…``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from roost_common.contracts.host import NodeName
+from roost_common.settings import ServiceSettings
+from roost_host_agent.hypervisor.fake import Personality
+from roost_host_agent.hypervisor.host_profile import (
+    CpuMode,
+    DiskCache,
+    HostProfile,
+    Network,
+    NetworkKind,
+    SpiceTls,
+    VirtType,
+)
+
+
+class DriverName(StrEnum):
+    """What desktops run on."""
+
+    LIBVIRT = "libvirt"
+    FAKE = "fake"
+
+
+class VirtChoice(StrEnum):
+    """How guests are run."""
+
+    AUTO = "auto"
+    KVM = "kvm"
+    QEMU = "qemu"
+
+
+class CacheChoice(StrEnum):
+    """How a desktop's disk is cached."""
+
+    AUTO = "auto"
+    NONE = "none"
+    WRITEBACK = "writeback"
+
+
+class Settings(ServiceSettings):
+    """One node."""
+
+    model_config = SettingsConfigDict(env_prefix="ROOST_HOST_AGENT_", extra="forbid", frozen=True)
+
+    node: Annotated[
+        NodeName, Field(description="This node's name; its queues and all of Roost call it so")
+    ]
+    address: Annotated[
+        str,
+        Field(
+            description="Where clients reach this node's SPICE ports; "
+            "empty: the address it has towards the bus"
+        ),
+    ] = ""
+    listen: Annotated[
+        str, Field(pattern=r"^[^:]+:\d+$", description="host:port of /metrics and /healthz")
+    ] = "127.0.0.1:8110"
+    driver: Annotated[
+        DriverName, Field(description="fake keeps desktops in memory, for benchmarks")
+    ] = DriverName.LIBVIRT
+    fake_personality: Annotated[Personality, Field(description="How the fake driver behaves")] = (
+        Personality.NORMAL
+    )
+    libvirt_uri: Annotated[str, Field(description="Which libvirtd")] = "qemu:///system"
+    virt_type: Annotated[
+        VirtChoice,
+        Field(description="auto: KVM if libvirt offers it and the processor has vmx or svm"),
+    ] = VirtChoice.AUTO
+    cpu_mode: Annotated[
+        CpuMode,
+        Field(description="host-model lets guests move between hosts of a kind"),
+    ] = CpuMode.HOST_MODEL
+    spice_listen: Annotated[
+        str, Field(description="Address SPICE servers bind; empty: the node's address")
+    ] = ""
+    spice_tls: Annotated[
+        SpiceTls,
+        Field(
+            description="Ports a desktop opens: plain (off), plain and TLS (both), TLS (required); "
+            "TLS needs spice_tls=1 in libvirt's qemu.conf"
+        ),
+    ] = SpiceTls.BOTH
+    spice_ca_file: Annotated[
+        Path | None, Field(description="PEM of who signed the SPICE certificate, for clients")
+    ] = None
+    spice_host_subject: Annotated[
+        str, Field(description="Subject of the SPICE certificate, for clients")
+    ] = ""
+    network: Annotated[
+        str,
+        Field(
+            pattern=r"^(user|network:.+|bridge:.+)$",
+            description="Guests' network: user (QEMU's own), network:NAME of libvirt, bridge:NAME",
+        ),
+    ] = "user"
+    disk_cache: Annotated[
+        CacheChoice,
+        Field(description="auto: none (O_DIRECT) where the file system can, else writeback"),
+    ] = CacheChoice.AUTO
+    beat_interval_s: Annotated[
+        float, Field(gt=0, le=10, description="Seconds between beats; ha-monitor expects 1")
+    ] = 1.0
+    report_interval_s: Annotated[
+        float, Field(gt=0, le=300, description="Seconds between full reports")
+    ] = 5.0
+
+    @model_validator(mode="after")
+    def _kvm_or_not(self) -> Self:
+        if self.driver is DriverName.FAKE and self.virt_type is VirtChoice.KVM:
+            raise ValueError("the fake driver has no KVM")
+        return self
+
+    @property
+    def wished_virt_type(self) -> VirtType | None:
+        """None where the driver is to find out."""
+        return None if self.virt_type is VirtChoice.AUTO else VirtType(self.virt_type.value)
+
+    def profile(self, address: str) -> HostProfile:
+        """The node's part of a domain's definition."""
+        kind, _, name = self.network.partition(":")
+        writeback = self.disk_cache is CacheChoice.WRITEBACK
+        return HostProfile(
+            virt_type=self.wished_virt_type or VirtType.QEMU,
+            spice_listen=self.spice_listen or address,
+            spice_tls=self.spice_tls,
+            cpu_mode=self.cpu_mode,
+            network=Network(NetworkKind(kind), name),
+            disk_cache=DiskCache.WRITEBACK if writeback else DiskCache.NONE,
+        )
