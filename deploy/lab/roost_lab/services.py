@@ -107,7 +107,7 @@ class Services:
             "LIBVIRT_URI": "qemu:///system",
             "VIRT_TYPE": self._site.virt_type,
             "SPICE_CA_FILE": str(paths.certs / "ca.pem"),
-            "SPICE_CERT_SUBJECT": ca.host_subject(node.name),
+            "SPICE_HOST_SUBJECT": ca.host_subject(node.name),
         }
         return {f"ROOST_HOST_AGENT_{name}": value for name, value in settings.items()}
 
