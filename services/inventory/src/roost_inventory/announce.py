@@ -1,0 +1,49 @@
+"""Which event a change of a desktop is: exactly one for each real change. Pure."""
+
+from __future__ import annotations
+
+from roost_common.contracts.desktop import (
+    DesktopChanged,
+    DesktopCreated,
+    DesktopDeleted,
+    DesktopFact,
+    DesktopReimaged,
+    DesktopStarted,
+    DesktopStartRefused,
+    DesktopState,
+    DesktopStopped,
+    DesktopView,
+    Power,
+    StopReason,
+)
+
+_COUNTERS = frozenset({"revision", "generation"})
+
+
+def differs(before: DesktopView, after: DesktopView) -> bool:
+    """Whether anybody outside would care. A generation alone is between inventory and the node."""
+    return before.model_dump(exclude=set(_COUNTERS)) != after.model_dump(exclude=set(_COUNTERS))
+
+
+def event_for(  # noqa: PLR0911 - one line for each event
+    before: DesktopView | None, after: DesktopView, *, disk_renewed: bool, why: StopReason
+) -> DesktopFact:
+    """The event that says ``after``.
+
+    ``disk_renewed``: its disk of a higher generation than 1 has just become ready. ``why`` is the
+    reason when it is found stopped.
+    """
+    if before is None:
+        return DesktopCreated(desktop=after)
+    if after.state is DesktopState.DELETED:
+        return DesktopDeleted(desktop=after)
+    if after.boot_id is not None and after.boot_id != before.boot_id:
+        return DesktopStarted(desktop=after)
+    if after.boot_id is None and before.boot_id is not None:
+        return DesktopStopped(desktop=after, reason=why)
+    if disk_renewed:
+        return DesktopReimaged(desktop=after)
+    refused = after.problem is not None and after.problem != before.problem
+    if refused and after.power is Power.ON and after.state is not DesktopState.RUNNING:
+        return DesktopStartRefused(desktop=after)
+    return DesktopChanged(desktop=after)

@@ -1,0 +1,132 @@
+"""``/api/v1/hosts``: for administrators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from roost_common import log
+from roost_common.contracts.host import (
+    HostActivated,
+    HostApproved,
+    HostFact,
+    HostMaintenance,
+    HostState,
+)
+from roost_common.errors import NotFound
+from roost_common.http import Admin, Page, Paging, encode_cursor
+from roost_common.outbox import Transaction
+from roost_inventory.api.parts import Inventory, Service
+from roost_inventory.model import Host
+from roost_inventory.reports import WAKE_ON_NEW_ROOM
+from roost_inventory.repository import Desktops, Hosts
+from roost_inventory.schemas import HostAnswer
+
+logger = log.get_logger(__name__)
+router = APIRouter(prefix="/api/v1/hosts", tags=["hosts"])
+
+Decision = Callable[[Host, datetime], bool]
+
+
+@router.get("")
+async def list_hosts(
+    service: Service,
+    caller: Admin,
+    paging: Paging,
+    state: Annotated[list[HostState] | None, Query()] = None,
+) -> Page[HostAnswer]:
+    """Hosts by name."""
+    after = paging.after[0] if paging.after else None
+    async with service.unit_of_work() as transaction:
+        found, total = await Hosts(transaction.session).page(
+            state or (), limit=paging.limit + 1, after=after
+        )
+        page = found[: paging.limit]
+        items = await _answers(transaction, page)
+    more = encode_cursor(page[-1].name) if len(found) > paging.limit else None
+    return Page(items=items, next=more, total=total)
+
+
+@router.get("/{key}")
+async def get_host(service: Service, caller: Admin, key: str) -> HostAnswer:
+    """One host, by id or name."""
+    async with service.unit_of_work() as transaction:
+        host = await Hosts(transaction.session).by_name(await _name(transaction, key))
+        if host is None:
+            raise _unknown(key)
+        return (await _answers(transaction, [host]))[0]
+
+
+@router.post("/{key}/approve")
+async def approve_host(service: Service, caller: Admin, key: str) -> HostAnswer:
+    """Let a node that has reported itself take desktops."""
+    return await _decide(service, key, lambda host, now: host.approve(now), HostApproved)
+
+
+@router.post("/{key}/maintenance")
+async def put_into_maintenance(service: Service, caller: Admin, key: str) -> HostAnswer:
+    """Let a host take no new desktops; those it has stay."""
+    return await _decide(service, key, lambda host, _: host.enter_maintenance(), HostMaintenance)
+
+
+@router.post("/{key}/activate")
+async def activate_host(service: Service, caller: Admin, key: str) -> HostAnswer:
+    """Let a host in maintenance take desktops again."""
+    return await _decide(service, key, lambda host, _: host.activate(), HostActivated)
+
+
+@router.delete("/{key}", status_code=204)
+async def remove_host(service: Service, caller: Admin, key: str) -> Response:
+    """Forget a host that carries no desktops and is not in service."""
+    async with service.unit_of_work() as transaction:
+        host = await _locked(transaction, key)
+        counts = await Desktops(transaction.session).count_by_host()
+        host.require_removable(counts.get(host.name, 0))
+        await Hosts(transaction.session).remove(host)
+    logger.info("host.removed", host=host.name, by=caller.name)
+    return Response(status_code=204)
+
+
+async def _decide(
+    service: Inventory, key: str, decision: Decision, event: type[HostFact]
+) -> HostAnswer:
+    async with service.unit_of_work() as transaction:
+        host = await _locked(transaction, key)
+        now = service.unit_of_work.clock.now()
+        if decision(host, now):
+            logger.info("host.decided", host=host.name, state=host.state.value)
+            transaction.emit(event(node=host.name))
+            if host.usable:
+                await transaction.session.flush()
+                await Desktops(transaction.session).wake_waiting(WAKE_ON_NEW_ROOM, now)
+                transaction.after_commit(service.wake)
+        return (await _answers(transaction, [host]))[0]
+
+
+async def _answers(transaction: Transaction, hosts: Sequence[Host]) -> list[HostAnswer]:
+    counts = await Desktops(transaction.session).count_by_host()
+    use = await Hosts(transaction.session).use()
+    return [
+        HostAnswer.of(host, counts.get(host.name, 0), use.get(host.name, (0, 0))) for host in hosts
+    ]
+
+
+async def _locked(transaction: Transaction, key: str) -> Host:
+    host = await Hosts(transaction.session).lock_by_name(await _name(transaction, key))
+    if host is None:
+        raise _unknown(key)
+    return host
+
+
+async def _name(transaction: Transaction, key: str) -> str:
+    name = await Hosts(transaction.session).name_of(key)
+    if name is None:
+        raise _unknown(key)
+    return name
+
+
+def _unknown(key: str) -> NotFound:
+    return NotFound("host.unknown", "There is no host {host}.", host=key)

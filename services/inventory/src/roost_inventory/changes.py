@@ -1,0 +1,43 @@
+"""Publishing what changed: the one place where a desktop's revision grows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from roost_common import log
+from roost_common.outbox import Transaction
+from roost_inventory.announce import differs, event_for
+from roost_inventory.model import Desktop
+
+logger = log.get_logger(__name__)
+
+
+@contextmanager
+def published(transaction: Transaction, *desktops: Desktop) -> Iterator[None]:
+    """What the block changes of these desktops is said in one event each, if anybody would care."""
+    before = [(desktop, desktop.view(), desktop.disk_ready) for desktop in desktops]
+    yield
+    for desktop, view, disk_ready in before:
+        desktop.settle()
+        if not differs(view, desktop.view()):
+            continue
+        desktop.revision += 1
+        renewed = desktop.disk_ready != disk_ready and desktop.disk_ready > 1
+        event = event_for(view, desktop.view(), disk_renewed=renewed, why=desktop.stop_reason)
+        logger.info(
+            "desktop.changed",
+            event_name=event.name,
+            desktop=str(desktop.id),
+            state=desktop.state.value,
+            host=desktop.host,
+            problem=desktop.problem.code if desktop.problem else None,
+        )
+        transaction.emit(event)
+
+
+def publish_new(transaction: Transaction, desktop: Desktop, now: datetime) -> None:
+    """Say that there is one more."""
+    desktop.touch(now)
+    transaction.emit(event_for(None, desktop.view(), disk_renewed=False, why=desktop.stop_reason))

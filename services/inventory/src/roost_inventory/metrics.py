@@ -1,0 +1,12 @@
+"""Inventory's own metrics."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge
+
+DESKTOPS = Gauge("roost_inventory_desktops", "Desktops by state", ["state"])
+HOSTS = Gauge("roost_inventory_hosts", "Hosts by state", ["state"])
+PLACEMENTS = Counter(
+    "roost_inventory_placements_total", "Answers of placement: placed, or the refusal", ["answer"]
+)
+RECONCILED = Counter("roost_inventory_reconciled_total", "Desktops the loop has looked at")

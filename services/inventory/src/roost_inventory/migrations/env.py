@@ -1,0 +1,7 @@
+"""Alembic's entry."""
+
+from alembic import context
+
+from roost_common.db import run_environment
+
+run_environment(context)  # type: ignore[arg-type]

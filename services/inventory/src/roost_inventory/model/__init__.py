@@ -1,0 +1,24 @@
+"""Inventory's mapped classes."""
+
+from roost_inventory.model.base import Base
+from roost_inventory.model.desktop import Desktop
+from roost_inventory.model.host import Administrative, Host
+from roost_inventory.model.projections import (
+    DesktopSession,
+    NodeHealth,
+    Pool,
+    Reading,
+    Template,
+)
+
+__all__ = [
+    "Administrative",
+    "Base",
+    "Desktop",
+    "DesktopSession",
+    "Host",
+    "NodeHealth",
+    "Pool",
+    "Reading",
+    "Template",
+]

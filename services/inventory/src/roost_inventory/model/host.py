@@ -1,0 +1,179 @@
+"""A host: what it can do, what was decided about it, and whether it lives."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+from uuid import UUID, uuid4
+
+from sqlalchemy import Float, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from roost_common.contracts.host import (
+    Health,
+    HostCapabilities,
+    HostReport,
+    HostState,
+    HostStats,
+)
+from roost_common.errors import Conflict
+from roost_inventory.model.base import Base, Json, word
+from roost_inventory.placement import Candidate
+
+
+class Administrative(StrEnum):
+    """What people decided about a host; no event of its health touches this."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    MAINTENANCE = "maintenance"
+
+
+_HEALTH_STATE: Final = {
+    Health.UP: HostState.UP,
+    Health.SUSPECTED: HostState.NON_RESPONSIVE,
+    Health.DOWN: HostState.DOWN,
+    # It beats again and is watched: not trusted with anything before ha-monitor says up.
+    Health.RECOVERED: HostState.NON_RESPONSIVE,
+}
+
+
+def derive(administrative: Administrative, health: Health) -> HostState:
+    """The one state a person sees. A pending host is nothing else; trouble outranks maintenance."""
+    if administrative is Administrative.PENDING:
+        return HostState.PENDING_APPROVAL
+    if health is Health.UP and administrative is Administrative.MAINTENANCE:
+        return HostState.MAINTENANCE
+    return _HEALTH_STATE[health]
+
+
+class Host(Base):
+    """A node that has reported itself."""
+
+    __tablename__ = "hosts"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    name: Mapped[str] = mapped_column(String(253), unique=True)
+    administrative: Mapped[Administrative] = mapped_column(word(Administrative))
+    health: Mapped[Health] = mapped_column(word(Health))
+    state: Mapped[HostState] = mapped_column(word(HostState))
+    address: Mapped[str] = mapped_column(String(253))
+    capabilities: Mapped[HostCapabilities] = mapped_column(Json(HostCapabilities))
+    stats: Mapped[HostStats] = mapped_column(Json(HostStats))
+    load: Mapped[float] = mapped_column(Float)
+    """CPU use in percent, as a column of its own to be searched by."""
+    agent_id: Mapped[UUID]
+    agent_since: Mapped[datetime]
+    """When this run of its agent was first heard of."""
+    reported_at: Mapped[datetime]
+    """Of a recent report; not written for each."""
+    created_at: Mapped[datetime]
+    approved_at: Mapped[datetime | None]
+
+    @classmethod
+    def enrolled(cls, report: HostReport, health: Health, now: datetime) -> Host:
+        """A host as its first report makes it: waiting for approval."""
+        return cls(
+            id=uuid4(),
+            name=report.node,
+            administrative=Administrative.PENDING,
+            health=health,
+            state=HostState.PENDING_APPROVAL,
+            address=report.address,
+            capabilities=report.capabilities,
+            stats=report.stats,
+            load=report.stats.cpu_percent,
+            agent_id=report.agent_id,
+            agent_since=now,
+            reported_at=now,
+            created_at=now,
+        )
+
+    # --- what people decide -------------------------------------------------------------------
+
+    def approve(self, now: datetime) -> bool:
+        """Let it take desktops; False when that was decided before."""
+        if self.administrative is not Administrative.PENDING:
+            return False
+        self.approved_at = now
+        self._decide(Administrative.ACTIVE)
+        return True
+
+    def enter_maintenance(self) -> bool:
+        """No new desktops; False when it was so before. Raises `Conflict` while pending."""
+        self._require_approved()
+        if self.administrative is Administrative.MAINTENANCE:
+            return False
+        self._decide(Administrative.MAINTENANCE)
+        return True
+
+    def activate(self) -> bool:
+        """Take desktops again; False when it did before. Raises `Conflict` while pending."""
+        self._require_approved()
+        if self.administrative is Administrative.ACTIVE:
+            return False
+        self._decide(Administrative.ACTIVE)
+        return True
+
+    def require_removable(self, desktops: int) -> None:
+        """Raises `Conflict` while it carries desktops, or is in service."""
+        if desktops:
+            raise Conflict(
+                "host.has-desktops", "{host} carries {n} desktops.", host=self.name, n=desktops
+            )
+        if self.state is HostState.UP:
+            raise Conflict(
+                "host.in-service",
+                "{host} is up; put it into maintenance before it is removed.",
+                host=self.name,
+            )
+
+    def _require_approved(self) -> None:
+        if self.administrative is Administrative.PENDING:
+            raise Conflict("host.not-approved", "{host} waits for approval.", host=self.name)
+
+    def _decide(self, administrative: Administrative) -> None:
+        self.administrative = administrative
+        self.state = derive(administrative, self.health)
+
+    # --- what is seen -------------------------------------------------------------------------
+
+    def note_health(self, health: Health) -> None:
+        """What ha-monitor says; order is the caller's business."""
+        self.health = health
+        self.state = derive(self.administrative, health)
+
+    def note_report(self, report: HostReport, now: datetime) -> None:
+        """What the node says of itself."""
+        if report.agent_id != self.agent_id:
+            self.agent_id = report.agent_id
+            self.agent_since = now
+        self.address = report.address
+        self.capabilities = report.capabilities
+        self.stats = report.stats
+        self.load = report.stats.cpu_percent
+        self.reported_at = now
+
+    @property
+    def usable(self) -> bool:
+        """Whether it takes new desktops."""
+        return self.state is HostState.UP
+
+    @property
+    def reachable(self) -> bool:
+        """Whether what runs on it counts as known."""
+        return self.health is Health.UP
+
+    def candidate(self, used_vcpus: int = 0, used_memory_mib: int = 0) -> Candidate:
+        """The same as placement sees it."""
+        return Candidate(
+            name=self.name,
+            usable=self.usable,
+            cpus=self.capabilities.cpus,
+            memory_mib=self.capabilities.memory_mib,
+            max_vcpus=self.capabilities.max_vcpus,
+            spice=self.capabilities.spice,
+            used_vcpus=used_vcpus,
+            used_memory_mib=used_memory_mib,
+        )

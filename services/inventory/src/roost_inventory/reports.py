@@ -1,0 +1,189 @@
+"""A node's report: the node itself, and the whole truth about the desktops on it.
+
+A report of two hundred desktops costs one query to compare, and writes only what changed. It is
+telemetry: there is no inbox, because the next report says the same, and an older one is told by
+the node's own times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
+from uuid import UUID
+
+from roost_common import log
+from roost_common.contracts.base import Delivery
+from roost_common.contracts.desktop import DomainObservation, DomainState, Power
+from roost_common.contracts.host import HostApproved, HostEnrolled, HostReport
+from roost_common.outbox import Transaction, UnitOfWork
+from roost_inventory.changes import published
+from roost_inventory.model import Administrative, Host
+from roost_inventory.observations import evict, is_stray
+from roost_inventory.repository import Desktops, Healths, Hosts, Readings, SeenRow
+from roost_inventory.settings import Settings
+
+logger = log.get_logger(__name__)
+
+WAKE_ON_NEW_ROOM = 1000
+"""How many that wait for room are tried again when a host comes or grows."""
+
+
+class Reports:
+    """Handler of ``host.report.v1``."""
+
+    def __init__(
+        self, unit_of_work: UnitOfWork, settings: Settings, wake: Callable[[], None]
+    ) -> None:
+        self._unit = unit_of_work
+        self._auto_approve = settings.auto_approve
+        self._interval = timedelta(seconds=settings.readings_interval_s)
+        self._wake = wake
+
+    async def reported(self, delivery: Delivery, report: HostReport) -> None:
+        """Enrol the node, or take in what is new."""
+        now = self._unit.clock.now()
+        async with self._unit(delivery.envelope) as transaction:
+            host = await Hosts(transaction.session).by_name(report.node)
+            if host is None:
+                await self._enrol(transaction, report, now)
+                return
+            # While the node is not trusted, what it says of desktops is not either.
+            if host.administrative is not Administrative.PENDING:
+                since = host.agent_since if host.agent_id == report.agent_id else now
+                full = now - host.reported_at >= self._interval
+                await self._take_in(transaction, report, since, now, readings=full)
+            if self._is_news(host, report, now):
+                await self._update(transaction, report, now)
+
+    # --- the node itself ----------------------------------------------------------------------
+
+    async def _enrol(self, transaction: Transaction, report: HostReport, now: datetime) -> None:
+        health = await Healths(transaction.session).of(report.node)
+        host = Host.enrolled(report, health, now)
+        if not await Hosts(transaction.session).add(host):
+            return  # another copy was faster; the next report goes on from there
+        transaction.emit(HostEnrolled(node=host.name))
+        logger.info("host.enrolled", host=host.name)
+        if any(fnmatchcase(host.name, pattern) for pattern in self._auto_approve):
+            host.approve(now)
+            transaction.emit(HostApproved(node=host.name))
+            await self._new_room(transaction, now)
+
+    def _is_news(self, host: Host, report: HostReport, now: datetime) -> bool:
+        return (
+            host.agent_id != report.agent_id
+            or host.address != report.address
+            or host.capabilities != report.capabilities
+            or now - host.reported_at >= self._interval
+        )
+
+    async def _update(self, transaction: Transaction, report: HostReport, now: datetime) -> None:
+        host = await Hosts(transaction.session).lock_by_name(report.node)
+        if host is None:
+            return
+        grown = host.capabilities != report.capabilities
+        host.note_report(report, now)
+        if grown and host.usable:
+            await self._new_room(transaction, now)
+
+    async def _new_room(self, transaction: Transaction, now: datetime) -> None:
+        await Desktops(transaction.session).wake_waiting(WAKE_ON_NEW_ROOM, now)
+        transaction.after_commit(self._wake)
+
+    # --- its desktops -------------------------------------------------------------------------
+
+    async def _take_in(
+        self,
+        transaction: Transaction,
+        report: HostReport,
+        agent_since: datetime,
+        now: datetime,
+        *,
+        readings: bool,
+    ) -> None:
+        desktops = Desktops(transaction.session)
+        named = {one.desktop_id: one for one in report.domains}
+        rows = await desktops.seen_on(report.node, named.keys())
+        unknown = named.keys() - {row.id for row in rows}
+        if unknown:
+            logger.warning("domain.unknown", node=report.node, desktops=len(unknown))
+        news = [row.id for row in rows if is_news(row, report, named.get(row.id))]
+        if news:
+            await self._apply(
+                transaction, news, report, named=named, agent_since=agent_since, now=now
+            )
+        await self._write_readings(transaction, rows, report, now, everything=readings)
+
+    async def _apply(
+        self,
+        transaction: Transaction,
+        ids: Sequence[UUID],
+        report: HostReport,
+        *,
+        named: dict[UUID, DomainObservation],
+        agent_since: datetime,
+        now: datetime,
+    ) -> None:
+        for desktop in await Desktops(transaction.session).lock_many(ids):
+            seen = named.get(desktop.id)
+            if seen is not None and is_stray(desktop, report.node, seen):
+                evict(transaction, desktop, report.node)
+                continue
+            before = desktop.situation()
+            with published(transaction, desktop):
+                if seen is not None:
+                    desktop.observe(report.node, seen, now)
+                else:
+                    desktop.observe_absence(report.node, report.sent_at, agent_since, now)
+            if desktop.situation() != before:
+                desktop.touch(now)
+                transaction.after_commit(self._wake)
+
+    @staticmethod
+    async def _write_readings(
+        transaction: Transaction,
+        rows: Sequence[SeenRow],
+        report: HostReport,
+        now: datetime,
+        *,
+        everything: bool,
+    ) -> None:
+        ours = {row.id for row in rows if row.host == report.node}
+        samples = [
+            one
+            for one in report.domains
+            if one.desktop_id in ours and not (one.guest is None and one.stats is None)
+        ]
+        readings = Readings(transaction.session)
+        if not everything:
+            # A guest that has just begun to answer is not kept waiting for its turn.
+            samples = [one for one in samples if one.guest is not None]
+            if samples:
+                known = await readings.with_guest({one.desktop_id for one in samples})
+                samples = [one for one in samples if one.desktop_id not in known]
+        await readings.write(samples, now)
+
+
+def is_news(  # noqa: PLR0911 - one line for each reason
+    row: SeenRow, report: HostReport, seen: DomainObservation | None
+) -> bool:
+    """Whether a desktop is worth locking: the report says of it what is not known yet. Pure."""
+    if row.host != report.node:
+        return seen is not None and seen.state is not DomainState.ABSENT
+    if seen is None:
+        if not report.complete:
+            return False
+        if row.told is Power.ON:
+            return row.seen_state not in (None, DomainState.ABSENT)
+        return not (
+            row.seen_state is DomainState.ABSENT and row.seen_generation >= row.told_generation
+        )
+    same_node = row.seen_host == report.node and row.seen_at is not None
+    if same_node and row.seen_at is not None and seen.observed_at <= row.seen_at:
+        return False
+    told = (seen.state, seen.generation, seen.problem)
+    if told != (row.seen_state, row.seen_generation, row.seen_problem):
+        return True
+    up = seen.state is not DomainState.SHUTOFF
+    return up and (seen.boot_id, seen.spice) != (row.boot_id, row.spice)

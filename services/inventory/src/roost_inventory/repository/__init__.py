@@ -1,0 +1,17 @@
+"""All of inventory's queries."""
+
+from roost_inventory.repository.desktops import DesktopFilter, Desktops, SeenRow
+from roost_inventory.repository.hosts import Hosts
+from roost_inventory.repository.projections import Healths, Pools, Readings, Sessions, Templates
+
+__all__ = [
+    "DesktopFilter",
+    "Desktops",
+    "Healths",
+    "Hosts",
+    "Pools",
+    "Readings",
+    "SeenRow",
+    "Sessions",
+    "Templates",
+]

@@ -1,0 +1,112 @@
+"""Queries about hosts. A site has hundreds of them, not more: lists come whole."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from roost_common.contracts.host import Health, HostState
+from roost_inventory.model import Desktop, Host
+from roost_inventory.placement import Candidate
+
+
+class Hosts:
+    """Hosts in one transaction."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def add(self, host: Host) -> bool:
+        """Insert it; False when another copy has enrolled it at the same time."""
+        try:
+            async with self._session.begin_nested():
+                self._session.add(host)
+                await self._session.flush()
+        except IntegrityError:
+            return False
+        return True
+
+    async def by_name(self, name: str) -> Host | None:
+        """One, for reading."""
+        return await self._session.scalar(sa.select(Host).where(Host.name == name))
+
+    async def lock_by_name(self, name: str) -> Host | None:
+        """One, for change."""
+        query = sa.select(Host).where(Host.name == name).with_for_update()
+        return await self._session.scalar(query.execution_options(populate_existing=True))
+
+    async def name_of(self, key: str) -> str | None:
+        """Name of the host with this id or name."""
+        try:
+            which = Host.id == UUID(key)
+        except ValueError:
+            which = Host.name == key
+        found: str | None = await self._session.scalar(sa.select(Host.name).where(which))
+        return found
+
+    async def page(
+        self, states: Sequence[HostState], *, limit: int, after: str | None
+    ) -> tuple[Sequence[Host], int]:
+        """One page by name, and how many there are in all."""
+        wanted = Host.state.in_(states) if states else sa.true()
+        query = sa.select(Host).where(wanted).order_by(Host.name).limit(limit)
+        if after is not None:
+            query = query.where(Host.name > after)
+        total = await self._session.scalar(sa.select(sa.func.count(Host.id)).where(wanted))
+        return (await self._session.scalars(query)).all(), total or 0
+
+    async def unreachable(self, names: Collection[str]) -> set[str]:
+        """Which of these do not answer."""
+        query = sa.select(Host.name).where(Host.name.in_(names), Host.health != Health.UP)
+        return set((await self._session.scalars(query)).all())
+
+    async def candidates(self) -> list[Candidate]:
+        """Every approved host as placement sees it, without what is in use."""
+        query = sa.select(Host).where(Host.state != HostState.PENDING_APPROVAL)
+        return [host.candidate() for host in (await self._session.scalars(query)).all()]
+
+    async def locked_candidates(self) -> list[Candidate]:
+        """The same with what is in use, and nobody else can place until this transaction ends.
+
+        Taking room away needs these locks; giving it back does not.
+        """
+        query = (
+            sa.select(Host)
+            .where(Host.state != HostState.PENDING_APPROVAL)
+            .order_by(Host.name)
+            .with_for_update()
+            .execution_options(populate_existing=True)
+        )
+        hosts = (await self._session.scalars(query)).all()
+        # A statement of its own, after the locks: it sees what their last holder committed.
+        used = await self.use()
+        return [host.candidate(*used.get(host.name, (0, 0))) for host in hosts]
+
+    async def use(self) -> dict[str, tuple[int, int]]:
+        """vCPUs and MiB in use on each host that carries desktops."""
+        query = (
+            sa.select(
+                Desktop.host,
+                sa.func.sum(Desktop.reserved_vcpus),
+                sa.func.sum(Desktop.reserved_memory_mib),
+            )
+            .where(Desktop.host.is_not(None))
+            .group_by(Desktop.host)
+        )
+        rows = (await self._session.execute(query)).all()
+        return {str(host): (int(vcpus), int(memory)) for host, vcpus, memory in rows}
+
+    async def count_by_state(self) -> dict[HostState, int]:
+        """How many hosts are in each state."""
+        query = sa.select(Host.state, sa.func.count()).group_by(Host.state)
+        rows = (await self._session.execute(query)).tuples()
+        return dict(rows.all())
+
+    async def remove(self, host: Host) -> None:
+        """Forget it; it is enrolled anew when it reports again."""
+        await self._session.delete(host)
+        await self._session.flush()
