@@ -91,15 +91,23 @@ class Demo:
         if not self._exists(f"/templates/{TEMPLATE}"):
             self._say(f"template {TEMPLATE} from {image.name}")
             body = {"name": TEMPLATE, "os": "linux", "source": {"path": image.name}}
-            self._call("POST", "/templates", json=body)
+            job = self._call("POST", "/templates", json=body)["job_id"]
+            self._wait(
+                "the template is imported", lambda: self._job_done(str(job)), 300, "imaging.log"
+            )
 
         def ready() -> bool:
-            template = self._call("GET", f"/templates/{TEMPLATE}")
-            if template.get("state") == "failed":
-                raise LabError(f"the template's import failed: {template}", self._log("imaging"))
-            return bool(template.get("state") == "ready")
+            return bool(self._call("GET", f"/templates/{TEMPLATE}")["state"] == "ready")
 
         self._wait("the template is ready", ready, 300, "imaging.log")
+
+    def _job_done(self, job: str) -> bool:
+        found = self._call("GET", f"/jobs/{job}")
+        if found["state"] in ("failed", "cancelled"):
+            raise LabError(
+                f"the job {job} {found['state']}: {found['problem']}", self._log("imaging")
+            )
+        return bool(found["state"] == "done")
 
     def _make_user(self) -> None:
         if not self._exists(f"/users/{USER}"):
