@@ -1,0 +1,63 @@
+"""What only one copy of the service does: watch the storage domains, and clear up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable
+
+from roost_common.errors import NotFound, Outage
+from roost_common.lease import Lease
+from roost_common.outbox import UnitOfWork
+from roost_imaging.reaper import Reaper
+from roost_imaging.repository import StorageDomains
+from roost_imaging.storage import StorageKeeper
+from roost_imaging.wakers import Wake
+
+
+class Duties:
+    """The steps of the loops that need the lease."""
+
+    def __init__(
+        self,
+        unit_of_work: UnitOfWork,
+        lease: Lease,
+        storage: StorageKeeper,
+        reaper: Reaper,
+        on_taken: Wake,
+    ) -> None:
+        self._unit = unit_of_work
+        self._lease = lease
+        self._storage = storage
+        self._reaper = reaper
+        self._on_taken = on_taken
+
+    async def renew(self) -> None:
+        """Take or keep the lease; taking it begins the duties at once."""
+        held = self._lease.held
+        if await self._lease.renew() and not held:
+            self._on_taken()
+
+    async def release(self) -> None:
+        """Let another copy take over now; without a database it does so when the lease ends."""
+        with contextlib.suppress(Outage):
+            await self._lease.release()
+
+    async def watch(self) -> None:
+        """Look at every storage domain, all at once: one that hangs keeps no other waiting."""
+        if not self._lease.held:
+            return
+        async with self._unit() as transaction:
+            domains = await StorageDomains(transaction.session).all()
+        await asyncio.gather(*(self._watch(self._storage.watch(domain.id)) for domain in domains))
+
+    async def reap(self) -> bool:
+        """One pass of the reaper."""
+        return self._lease.held and await self._reaper.pass_once()
+
+    @staticmethod
+    async def _watch(look: Awaitable[None]) -> None:
+        try:
+            await look
+        except NotFound:
+            return  # forgotten meanwhile
