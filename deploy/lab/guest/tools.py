@@ -9,6 +9,8 @@ from pathlib import Path
 REQUIRED = {
     "apt-cache": "apt",
     "apt-get": "apt",
+    "as": "binutils",
+    "ld": "binutils",
     "dpkg-deb": "dpkg",
     "depmod": "kmod",
     "mke2fs": "e2fsprogs",
@@ -17,6 +19,7 @@ REQUIRED = {
     "qemu-img": "qemu-utils",
     "sfdisk": "fdisk",
     "syslinux": "syslinux",
+    "zstd": "zstd",
 }
 
 # An unprivileged user's PATH on Debian lacks the directories of depmod, mke2fs and sfdisk.
