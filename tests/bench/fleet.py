@@ -1,0 +1,213 @@
+"""Launches a second with fifty agents: real services, bus and database, fake hypervisors."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from time import monotonic, perf_counter
+
+import httpx
+import psutil
+from tests.bench.report import Figure, percentile
+from tests.bench.servers import Servers, free_port
+
+from roost_common.security import new_signing_key
+
+AGENTS = 50
+USERS = 100
+LAUNCHES_EACH = 10
+CLIENTS = 16
+"""Launches in flight: more only measures the queue in front of two cores."""
+ROOT = Path(__file__).parents[2]
+CENTRAL = ("broker", "inventory", "imaging", "ha-monitor")
+
+
+async def measure(servers: Servers) -> list[Figure]:
+    """First launches (a free desktop is claimed) and later ones (the same desktop again)."""
+    async with _fleet(servers) as fleet:
+        users = await _pool_of(fleet)
+        first = await _launch_all(fleet.clients["broker"], users, 1)
+        again = await _launch_all(fleet.clients["broker"], users, LAUNCHES_EACH)
+        resident = psutil.Process(fleet.pids["broker"]).memory_info().rss / (1 << 20)
+    wanted = "at least 100"
+    return [
+        Figure("first launches, 50 agents", "/s", len(first[0]) / first[1], wanted=wanted),
+        Figure("launches again, 50 agents", "/s", len(again[0]) / again[1], wanted=wanted),
+        Figure("first launch p95, 16 at once", "ms", percentile(first[0], 95) * 1000),
+        Figure("launch again p95, 16 at once", "ms", percentile(again[0], 95) * 1000),
+        Figure("broker resident", "MiB", resident),
+    ]
+
+
+@dataclass
+class _Fleet:
+    """The services' HTTP, as an administrator, their processes, and where images come from."""
+
+    root: Path
+    clients: dict[str, httpx.AsyncClient] = field(default_factory=dict)
+    pids: dict[str, int] = field(default_factory=dict)
+
+
+@asynccontextmanager
+async def _fleet(servers: Servers) -> AsyncIterator[_Fleet]:
+    servers.postgres.create_database("fleet")
+    async with AsyncExitStack() as stack:
+        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="roost-fleet-")))
+        password = secrets.token_urlsafe(16)
+        (root / "key.pem").write_bytes(new_signing_key())
+        (root / "password").write_text(password)
+        for folder in ("storage", "import"):
+            (root / folder).mkdir()
+        ports = {service: free_port() for service in CENTRAL}
+        fleet = _Fleet(root)
+        for service in CENTRAL:
+            environment = _environment(service, servers, ports, root)
+            module = f"roost_{service.replace('-', '_')}"
+            subprocess.run([sys.executable, "-m", module, "migrate"], env=environment, check=True)
+            fleet.pids[service] = _start(stack, [sys.executable, "-m", module], environment)
+            url = f"http://127.0.0.1:{ports[service]}"
+            fleet.clients[service] = await stack.enter_async_context(
+                httpx.AsyncClient(base_url=url, timeout=60, trust_env=False)
+            )
+        agents = [sys.executable, "-m", "tests.bench.agents", servers.amqp_url, str(AGENTS)]
+        _start(stack, agents, dict(os.environ))
+        for client in fleet.clients.values():
+            await _until(partial(_ready, client), 60)
+        form = {"username": "admin", "password": password}
+        token = await _log_on(fleet.clients["broker"], form)
+        for client in fleet.clients.values():
+            client.headers["Authorization"] = f"Bearer {token}"
+        yield fleet
+
+
+def _start(stack: AsyncExitStack, command: list[str], environment: dict[str, str]) -> int:
+    process = subprocess.Popen(command, env=environment, cwd=ROOT)
+
+    def stop() -> None:
+        process.terminate()
+        process.wait(timeout=40)
+
+    stack.callback(stop)
+    return process.pid
+
+
+def _environment(
+    service: str, servers: Servers, ports: dict[str, int], root: Path
+) -> dict[str, str]:
+    settings = {
+        "DATABASE_URL": servers.postgres.url("fleet"),
+        "AMQP_URL": servers.amqp_url,
+        "LISTEN": f"127.0.0.1:{ports[service]}",
+        "JWKS_URL": f"http://127.0.0.1:{ports['broker']}/api/v1/auth/jwks",
+        "LOG_LEVEL": "warning",
+    }
+    own: dict[str, dict[str, Path | str]] = {
+        "broker": {
+            "SIGNING_KEY_FILE": root / "key.pem",
+            "ADMIN_PASSWORD_FILE": root / "password",
+        },
+        "inventory": {"AUTO_APPROVE": '["bench-*"]'},
+        "imaging": {"IMPORT_DIR": root / "import", "STORAGE_ROOT": root / "storage"},
+    }
+    settings |= {name: str(value) for name, value in own.get(service, {}).items()}
+    prefix = f"ROOST_{service.replace('-', '_').upper()}_"
+    return {**os.environ, **{prefix + name: value for name, value in settings.items()}}
+
+
+async def _ready(client: httpx.AsyncClient) -> bool:
+    try:
+        return (await client.get("/readyz")).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+async def _until(question: Callable[[], Awaitable[bool]], deadline_s: float) -> None:
+    deadline = monotonic() + deadline_s
+    while not await question():
+        if monotonic() > deadline:
+            raise TimeoutError(f"not within {deadline_s} s")
+        await asyncio.sleep(0.2)
+
+
+async def _pool_of(fleet: _Fleet) -> list[str]:
+    """A pool with a running desktop for each user; returns the users' tokens."""
+    admin, imaging = fleet.clients["broker"], fleet.clients["imaging"]
+    created = await imaging.post("/api/v1/storage", json={"name": "bench", "path": "bench"})
+    created.raise_for_status()
+    image = fleet.root / "import" / "bench.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", image, "64M"], check=True)
+    body = {"name": "bench", "os": "linux", "source": {"path": "bench.qcow2"}}
+    job = (await imaging.post("/api/v1/templates", json=body)).raise_for_status()
+
+    async def imported() -> bool:
+        state = (await imaging.get(job.headers["location"])).json()["state"]
+        return bool(state == "done")
+
+    await _until(imported, 60)
+    passwords = {f"user{number}": secrets.token_urlsafe(12) for number in range(USERS)}
+    for name, password in passwords.items():
+        answer = await admin.post("/api/v1/users", json={"name": name, "password": password})
+        answer.raise_for_status()
+    pool = {
+        "name": "bench",
+        "kind": "automatic",
+        "template": "bench",
+        "min": USERS,
+        "max": USERS,
+        "spare": USERS,
+        "max_per_user": 1,
+        "pending_timeout_s": 3600,
+        "spec": {"vcpus": 1, "memory_mib": 256, "monitors": 1},
+    }
+
+    async def accepted() -> bool:
+        return (await admin.post("/api/v1/pools", json=pool)).status_code == 201
+
+    await _until(accepted, 60)  # the template's event may still be on its way
+    entitled = [{"user": name} for name in passwords]
+    (await admin.put("/api/v1/pools/bench/entitlements", json=entitled)).raise_for_status()
+
+    async def filled() -> bool:
+        found = (await admin.get("/api/v1/pools/bench")).json()
+        return bool(found["desktops"]["free"] == USERS)
+
+    await _until(filled, 300)
+    forms = [{"username": name, "password": password} for name, password in passwords.items()]
+    return [await _log_on(admin, form) for form in forms]
+
+
+async def _log_on(broker: httpx.AsyncClient, form: dict[str, str]) -> str:
+    answer = await broker.post("/api/v1/auth/token", data=form)
+    return str(answer.raise_for_status().json()["access_token"])
+
+
+async def _launch_all(
+    broker: httpx.AsyncClient, tokens: list[str], each: int
+) -> tuple[list[float], float]:
+    """Seconds of every launch, and of all of them together."""
+    work = [token for _ in range(each) for token in tokens]
+    taken: list[float] = []
+
+    async def launcher() -> None:
+        while work:
+            headers = {"Authorization": f"Bearer {work.pop()}", "Prefer": "wait=30"}
+            started = perf_counter()
+            answer = await broker.post("/api/v1/launch", json={"pool": "bench"}, headers=headers)
+            taken.append(perf_counter() - started)
+            if answer.status_code != 200:
+                raise RuntimeError(f"{answer.status_code} {answer.text}")
+
+    started = perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(CLIENTS):
+            group.create_task(launcher())
+    return taken, perf_counter() - started
