@@ -1,0 +1,102 @@
+"""``roost connect``: a desktop's screen in the viewer, with nothing left on disk."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from roost_client import Place, Roost, RoostClientError, Wish
+from roost_client.cli.progress import Progress
+from roost_client.cli.session import Output, current
+
+VIEWER = "remote-viewer"
+
+
+def connect(
+    context: typer.Context,
+    name: Annotated[
+        str | None, typer.Argument(help="Pool or desktop; not needed when there is only one.")
+    ] = None,
+    *,
+    save: Annotated[
+        Path | None, typer.Option(help="Write the viewer's file there instead of opening it.")
+    ] = None,
+    viewer: Annotated[
+        str,
+        typer.Option(
+            envvar="ROOST_VIEWER", help="Command that reads the viewer's file on its input as '-'."
+        ),
+    ] = VIEWER,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for a desktop.")] = 300.0,
+    fullscreen: Annotated[bool, typer.Option(help="Fill the screen.")] = False,
+    output: Output = None,
+) -> None:
+    """Open a desktop."""
+    run = current(context)
+    command = shlex.split(viewer)
+    # Looked for first: a ticket is good for a minute and once.
+    if save is None and (not command or shutil.which(command[0]) is None):
+        raise RoostClientError(
+            "client.no-viewer",
+            f"There is no {viewer!r} here; install virt-viewer, or use --save or --viewer.",
+        )
+    with run.connect() as roost, Progress() as progress:
+        wish = _wish(roost, name)
+        ticket = roost.launch(wish, wait_s=wait, on_place=lambda at: progress.say(_where(at)))
+    text = _filling_the_screen(ticket.viewer_file) if fullscreen else ticket.viewer_file
+    opened = name or "the desktop"
+    if save is not None:
+        _write(save, text)
+        run.say(f"Saved to {save}; it opens {opened} once.", {"saved": str(save)})
+        return
+    # On its standard input: the password in it is on no disk and in no list of processes.
+    ended = subprocess.run([*command, "-"], input=text.encode(), check=False)
+    if ended.returncode != 0:
+        raise RoostClientError(
+            "client.viewer-failed", f"{command[0]} ended with {ended.returncode}."
+        )
+    run.say(f"{opened} closed.", {"opened": name})
+
+
+def _wish(roost: Roost, name: str | None) -> Wish:
+    client = {"name": socket.gethostname()}
+    if name is None:
+        return Wish(client=client)
+    # A name of both kinds is the pool: that is what users see first.
+    kinds = {item.get("kind") for item in roost.my_desktops() if item.get("name") == name}
+    if "desktop" in kinds and "pool" not in kinds:
+        return Wish(desktop=name, client=client)
+    return Wish(pool=name, client=client)
+
+
+def _where(place: Place) -> str:
+    if place.position is not None and place.state == "queued":
+        return f"Waiting for a desktop, place {place.position} in the queue"
+    return f"The desktop is {place.state or 'not ready yet'}"
+
+
+def _filling_the_screen(viewer_file: str) -> str:
+    """The same file with ``fullscreen=1`` in its only section."""
+    without = re.sub(r"(?m)^fullscreen=.*\n?", "", viewer_file)
+    return without.replace("[virt-viewer]\n", "[virt-viewer]\nfullscreen=1\n", 1)
+
+
+def _write(path: Path, text: str) -> None:
+    """Readable by its owner alone, also where the file was there before."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "w") as file:
+            os.fchmod(handle, 0o600)
+            file.write(text)
+    except OSError as error:
+        raise RoostClientError(
+            "client.save-failed", f"{path} cannot be written: {error.strerror}."
+        ) from error
