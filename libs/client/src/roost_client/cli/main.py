@@ -35,7 +35,8 @@ class _Root(TyperGroup):
         try:
             return super().invoke(ctx)
         except NotAuthenticated as error:
-            typer.echo(f"roost: {error} Log in with: roost login", err=True)
+            hint = "" if ctx.invoked_subcommand == "login" else " Log in with: roost login"
+            typer.echo(f"roost: {error}{hint}", err=True)
             raise typer.Exit(1) from error
         except RoostClientError as error:
             typer.echo(f"roost: {error}", err=True)

@@ -38,6 +38,7 @@ group = group_for(POOLS)
 def create(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="What the pool is to be called.")],
+    *,
     template: Annotated[str, typer.Option(help="What its desktops are made from.")],
     kind: Annotated[str, typer.Option(help="automatic, manual or timed.")] = "automatic",
     minimum: Annotated[int, typer.Option("--min", min=0, help="Desktops kept at least.")] = 0,
@@ -69,6 +70,7 @@ def create(
 def entitle(
     context: typer.Context,
     name: Name,
+    *,
     user: Annotated[list[str] | None, typer.Option(help="A user; may be repeated.")] = None,
     group_: Annotated[
         list[str] | None, typer.Option("--group", help="A group; may be repeated.")
@@ -103,6 +105,5 @@ def _entitled(content: object) -> list[dict[str, str]]:
 
 
 def _names(entitled: list[dict[str, str]]) -> str:
-    return (
-        ", ".join(f"{kind} {who}" for entry in entitled for kind, who in entry.items()) or "nobody"
-    )
+    names = [f"{kind} {who}" for entry in entitled for kind, who in entry.items()]
+    return ", ".join(names) or "nobody"

@@ -47,9 +47,7 @@ class Session:
         login = self.tokens.find(self.url) if self.token is None or self.url is None else None
         url = self.url or (login.url if login else None)
         if url is None:
-            raise RoostClientError(
-                "client.no-address", "Which Roost? Give --url, set ROOST_URL, or log in."
-            )
+            raise typer.BadParameter("which Roost? Give --url, set ROOST_URL, or log in")
         token = self.token
         if token is None:
             if login is None:
@@ -104,7 +102,7 @@ def _set_output(context: typer.Context, value: Format | None) -> Format | None:
 Output = Annotated[
     Format | None,
     typer.Option(
-        "--output", "-o", help="Table for people, json for programs.", callback=_set_output
+        "--output", "-o", callback=_set_output, help="Table for people, json for programs."
     ),
 ]
 """Taken by every command, so that it may stand anywhere on the line."""

@@ -35,9 +35,7 @@ group = group_for(TEMPLATES)
 
 Source = Annotated[str, typer.Option("--from", help="A file of the server's import directory.")]
 Sha256 = Annotated[str | None, typer.Option("--sha256", help="What the file must have.")]
-Wait = Annotated[
-    bool, typer.Option("--wait", help="Stay until it is done, and show how far it is.")
-]
+Wait = Annotated[bool, typer.Option("--wait", help="Stay until it is done; show how far it is.")]
 Patience = Annotated[float, typer.Option(min=1, help="Seconds that --wait waits at most.")]
 
 
@@ -45,6 +43,7 @@ Patience = Annotated[float, typer.Option(min=1, help="Seconds that --wait waits 
 def import_(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="What the template is to be called.")],
+    *,
     source: Source,
     os: Annotated[str, typer.Option(help="linux, windows-10, windows-11, windows-xp.")] = "linux",
     storage: Annotated[str | None, typer.Option(help="Storage domain.")] = None,
@@ -59,13 +58,16 @@ def import_(
     new |= {"storage": storage} if storage else {}
     new |= {"description": description} if description else {}
     with current(context).connect() as roost:
-        _see_through(context, roost, name, roost.templates.create(new), wait, patience)
+        _see_through(
+            context, roost, name, roost.templates.create(new), wait=wait, patience_s=patience
+        )
 
 
 @group.command("add-version")
 def add_version(
     context: typer.Context,
     name: Name,
+    *,
     source: Source,
     sha256: Sha256 = None,
     wait: Wait = False,
@@ -76,7 +78,7 @@ def add_version(
     with current(context).connect() as roost:
         versions = roost.templates.part(name, "versions")
         accepted = versions.create({"source": _source(source, sha256)})
-        _see_through(context, roost, name, accepted, wait, patience)
+        _see_through(context, roost, name, accepted, wait=wait, patience_s=patience)
 
 
 def _source(path: str, sha256: str | None) -> JsonObject:
@@ -88,6 +90,7 @@ def _see_through(
     roost: Roost,
     name: str,
     accepted: Accepted,
+    *,
     wait: bool,
     patience_s: float,
 ) -> None:

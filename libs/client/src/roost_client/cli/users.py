@@ -36,6 +36,7 @@ group = group_for(USERS)
 def create(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="What the user logs in with.")],
+    *,
     full_name: Annotated[str | None, typer.Option()] = None,
     admin: Annotated[bool, typer.Option("--admin", help="May do everything.")] = False,
     password_stdin: PasswordStdin = False,
