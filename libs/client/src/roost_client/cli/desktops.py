@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from roost_client.cli.noun import Noun, Verb, group_for
+from typing import Annotated
+
+import typer
+
+from roost_client.cli.hardware import MemoryMib, Monitors, Vcpus
+from roost_client.cli.noun import Noun, Verb, given, group_for, say_done
+from roost_client.cli.session import Output, current
 from roost_client.cli.table import Column
 
 DESKTOPS = Noun(
@@ -31,3 +37,22 @@ DESKTOPS = Noun(
 )
 
 group = group_for(DESKTOPS)
+
+
+@group.command("create")
+def create(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="What the desktop is to be called.")],
+    *,
+    template: Annotated[str, typer.Option(help="What it is made from.")],
+    vcpus: Vcpus = None,
+    memory_mib: MemoryMib = None,
+    monitors: Monitors = None,
+    output: Output = None,
+) -> None:
+    """Make a desktop of its own, outside of any pool."""
+    spec = given(vcpus=vcpus, memory_mib=memory_mib, monitors=monitors)
+    new = given(name=name, template=template, spec=spec)
+    with current(context).connect() as roost:
+        made = roost.desktops.create(new)
+    say_done(context, DESKTOPS, name, "is being made", made)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from roost_client.cli.noun import Noun, group_for
+from roost_client.cli.noun import Noun, Verb, group_for
 from roost_client.cli.table import Column, when
 
 JOBS = Noun(
@@ -21,6 +21,7 @@ JOBS = Noun(
         Column("since", "created_at", when),
         Column("problem", "problem.code"),
     ),
+    verbs=(Verb("cancel", "Have it stopped and undone.", "is being cancelled"),),
 )
 
 group = group_for(JOBS)

@@ -9,11 +9,15 @@ from typing import Annotated
 
 import typer
 
-from roost_client import Accepted, Collection, Roost
+from roost_client import Accepted, Collection, JsonObject, Roost
 from roost_client.cli.session import Name, Output, current
 from roost_client.cli.table import Column
 
 Limit = Annotated[int | None, typer.Option(min=1, help="At most so many; without it all.")]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(help="field=value, as the server's list takes it; may be repeated."),
+]
 
 
 @dataclass(frozen=True)
@@ -46,13 +50,23 @@ def group_for(noun: Noun) -> typer.Typer:
     group = typer.Typer(help=noun.help)
 
     @group.callback(invoke_without_command=True)
-    def alone(context: typer.Context, output: Output = None, limit: Limit = None) -> None:
+    def alone(
+        context: typer.Context,
+        output: Output = None,
+        limit: Limit = None,
+        where: Where = None,
+    ) -> None:
         if context.invoked_subcommand is None:
-            show_all(context, noun, limit)
+            show_all(context, noun, limit, where)
 
     @group.command("list", help=f"List {noun.name}.")
-    def list_(context: typer.Context, output: Output = None, limit: Limit = None) -> None:
-        show_all(context, noun, limit)
+    def list_(
+        context: typer.Context,
+        output: Output = None,
+        limit: Limit = None,
+        where: Where = None,
+    ) -> None:
+        show_all(context, noun, limit, where)
 
     @group.command("show", help=f"Show one {noun.singular}, whole.")
     def show(context: typer.Context, name: Name, output: Output = None) -> None:
@@ -67,11 +81,24 @@ def group_for(noun: Noun) -> typer.Typer:
     return group
 
 
-def show_all(context: typer.Context, noun: Noun, limit: int | None = None) -> None:
-    """Every object of the noun, or the first ``limit``."""
+def show_all(
+    context: typer.Context, noun: Noun, limit: int | None, where: list[str] | None
+) -> None:
+    """Every object of the noun that the filters let through, or the first ``limit``."""
+    filters = {}
+    for one in where or []:
+        field, separator, value = one.partition("=")
+        if not separator or not field:
+            raise typer.BadParameter(f"{one!r} is not field=value")
+        filters[field] = value
     run = current(context)
     with run.connect() as roost:
-        run.show_list(islice(noun.collection(roost).list(), limit), noun.columns)
+        run.show_list(islice(noun.collection(roost).list(**filters), limit), noun.columns)
+
+
+def given(**fields: object) -> JsonObject:
+    """What was said on the command line; the rest is the server's to choose."""
+    return {name: value for name, value in fields.items() if value not in (None, {}, "")}
 
 
 def say_done(context: typer.Context, noun: Noun, name: str, past: str, done: Accepted) -> None:

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from roost_client import JsonObject, NotUnderstood
-from roost_client.cli.noun import Noun, group_for, say_done
+from roost_client import NotUnderstood
+from roost_client.cli.hardware import MemoryMib, Monitors, Vcpus
+from roost_client.cli.noun import Noun, given, group_for, say_done
 from roost_client.cli.session import Name, Output, current
 from roost_client.cli.table import Column
 
@@ -27,11 +28,19 @@ POOLS = Noun(
         Column("free", "desktops.free"),
         Column("assigned", "desktops.assigned"),
         Column("starting", "desktops.starting"),
+        Column("problem", "problem.code"),
     ),
     delete="delete",
 )
 
 group = group_for(POOLS)
+
+
+Kind = Annotated[str | None, typer.Option(help="automatic, manual or timed.")]
+Least = Annotated[int | None, typer.Option("--min", min=0, help="Desktops kept at least.")]
+Most = Annotated[int | None, typer.Option("--max", min=1, help="Desktops at most.")]
+Spare = Annotated[int | None, typer.Option(min=0, help="Free running desktops kept ready.")]
+PerUser = Annotated[int | None, typer.Option(min=1, help="Desktops of one user.")]
 
 
 @group.command("create")
@@ -40,30 +49,51 @@ def create(
     name: Annotated[str, typer.Argument(help="What the pool is to be called.")],
     *,
     template: Annotated[str, typer.Option(help="What its desktops are made from.")],
-    kind: Annotated[str, typer.Option(help="automatic, manual or timed.")] = "automatic",
-    minimum: Annotated[int, typer.Option("--min", min=0, help="Desktops kept at least.")] = 0,
-    maximum: Annotated[int, typer.Option("--max", min=1, help="Desktops at most.")] = 1,
-    spare: Annotated[int, typer.Option(min=0, help="Free running desktops kept ready.")] = 0,
-    max_per_user: Annotated[int, typer.Option(min=1, help="Desktops of one user.")] = 1,
-    vcpus: Annotated[int, typer.Option(min=1)] = 1,
-    memory_mib: Annotated[int, typer.Option(min=64)] = 2048,
-    monitors: Annotated[int, typer.Option(min=1, max=4)] = 1,
+    kind: Kind = None,
+    least: Least = None,
+    most: Most = None,
+    spare: Spare = None,
+    max_per_user: PerUser = None,
+    vcpus: Vcpus = None,
+    memory_mib: MemoryMib = None,
+    monitors: Monitors = None,
     output: Output = None,
 ) -> None:
-    """Make a pool."""
-    new: JsonObject = {
-        "name": name,
-        "kind": kind,
-        "template": template,
-        "min": minimum,
-        "max": maximum,
-        "spare": spare,
-        "max_per_user": max_per_user,
-        "spec": {"vcpus": vcpus, "memory_mib": memory_mib, "monitors": monitors},
-    }
+    """Make a pool; what is not given is the server's to choose."""
+    new = given(
+        name=name,
+        kind=kind,
+        template=template,
+        min=least,
+        max=most,
+        spare=spare,
+        max_per_user=max_per_user,
+        spec=given(vcpus=vcpus, memory_mib=memory_mib, monitors=monitors),
+    )
     with current(context).connect() as roost:
         made = roost.pools.create(new)
     say_done(context, POOLS, name, "is made", made)
+
+
+@group.command("change")
+def change(
+    context: typer.Context,
+    name: Name,
+    *,
+    template: Annotated[str | None, typer.Option(help="What its desktops are made from.")] = None,
+    least: Least = None,
+    most: Most = None,
+    spare: Spare = None,
+    max_per_user: PerUser = None,
+    output: Output = None,
+) -> None:
+    """Change a pool's sizes or template; what is not given stays."""
+    fields = given(template=template, min=least, max=most, spare=spare, max_per_user=max_per_user)
+    if not fields:
+        raise typer.BadParameter("nothing to change")
+    with current(context).connect() as roost:
+        done = roost.pools.change(name, fields)
+    say_done(context, POOLS, name, "is changed", done)
 
 
 @group.command("entitle")

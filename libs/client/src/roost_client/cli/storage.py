@@ -25,6 +25,8 @@ STORAGE = Noun(
         Column("templates", "templates"),
         Column("disks", "disks"),
     ),
+    delete="delete",
+    deleted="is removed; its files stay",
 )
 
 group = group_for(STORAGE)
