@@ -92,7 +92,7 @@ class Jobs:
         query = sa.select(Job.id, Job.attempt).where(
             Job.id.in_(list(ids)), Job.state == JobState.RUNNING
         )
-        return dict((await self._session.execute(query)).tuples().all())
+        return dict((await self._session.execute(query)).all())
 
     async def page(self, paging: PageQuery, state: JobState | None) -> Listing:
         """The newest first."""

@@ -48,7 +48,7 @@ class StorageDomains:
             .where(Template.storage_id.in_(list(ids)))
             .group_by(Template.storage_id)
         )
-        return dict((await self._session.execute(query)).tuples().all())
+        return dict((await self._session.execute(query)).all())
 
     async def disk_counts(self, ids: Iterable[UUID]) -> dict[UUID, int]:
         """Disks in each domain."""
@@ -57,5 +57,5 @@ class StorageDomains:
             .where(Disk.storage_id.in_(list(ids)))
             .group_by(Disk.storage_id)
         )
-        rows = (await self._session.execute(query)).tuples().all()
+        rows = (await self._session.execute(query)).all()
         return {storage_id: count for storage_id, count in rows if storage_id is not None}

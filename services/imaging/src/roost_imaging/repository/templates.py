@@ -72,7 +72,7 @@ class Templates:
     async def names(self, ids: Iterable[UUID]) -> dict[UUID, str]:
         """Names by id."""
         query = sa.select(Template.id, Template.name).where(Template.id.in_(list(ids)))
-        return dict((await self._session.execute(query)).tuples().all())
+        return dict((await self._session.execute(query)).all())
 
     async def versions(self, ids: Iterable[UUID]) -> dict[UUID, list[TemplateVersion]]:
         """The versions of each template, oldest first."""
@@ -111,7 +111,7 @@ class Templates:
             )
         )
         found: dict[UUID, list[BaseUse]] = {}
-        for template_id, base, count, overlays in (await self._session.execute(query)).tuples():
+        for template_id, base, count, overlays in await self._session.execute(query):
             found.setdefault(template_id, []).append(BaseUse(base, count, int(overlays)))
         return found
 
