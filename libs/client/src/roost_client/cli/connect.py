@@ -49,7 +49,7 @@ def connect(
             f"There is no {viewer!r} here; install virt-viewer, or use --save or --viewer.",
         )
     with run.connect() as roost, Progress() as progress:
-        wish = _wish(roost, name)
+        wish = _wish(roost, name, fullscreen=fullscreen)
         ticket = roost.launch(wish, wait_s=wait, on_place=lambda at: progress.say(_where(at)))
     text = _filling_the_screen(ticket.viewer_file) if fullscreen else ticket.viewer_file
     opened = name or "the desktop"
@@ -66,8 +66,8 @@ def connect(
     run.say(f"{opened} closed.", {"opened": name})
 
 
-def _wish(roost: Roost, name: str | None) -> Wish:
-    client = {"name": socket.gethostname()}
+def _wish(roost: Roost, name: str | None, *, fullscreen: bool) -> Wish:
+    client = {"name": socket.gethostname(), "fullscreen": fullscreen}
     if name is None:
         return Wish(client=client)
     # A name of both kinds is the pool: that is what users see first.

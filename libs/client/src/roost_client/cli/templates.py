@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from roost_client import Accepted, JsonObject, Roost
-from roost_client.cli.noun import Noun, group_for
+from roost_client.cli.noun import Noun, given, group_for
 from roost_client.cli.progress import PercentBar
 from roost_client.cli.session import Name, Output, current
 from roost_client.cli.table import Column, size
@@ -47,7 +47,7 @@ def import_(
     source: Source,
     os: Annotated[str, typer.Option(help="linux, windows-10, windows-11, windows-xp.")] = "linux",
     storage: Annotated[str | None, typer.Option(help="Storage domain.")] = None,
-    description: Annotated[str, typer.Option()] = "",
+    description: Annotated[str | None, typer.Option(help="For people.")] = None,
     sha256: Sha256 = None,
     wait: Wait = False,
     patience: Patience = 3600.0,
@@ -77,12 +77,8 @@ def add_version(
     """Make the next version of a template from an image file."""
     with current(context).connect() as roost:
         versions = roost.templates.part(name, "versions")
-        accepted = versions.create({"source": _source(source, sha256)})
+        accepted = versions.create({"source": given(path=source, sha256=sha256)})
         _see_through(context, roost, name, accepted, wait=wait, patience_s=patience)
-
-
-def _source(path: str, sha256: str | None) -> JsonObject:
-    return {"path": path} | ({"sha256": sha256} if sha256 else {})
 
 
 def _see_through(

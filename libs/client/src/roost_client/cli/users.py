@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from roost_client import JsonObject
 from roost_client.cli import password
-from roost_client.cli.noun import Noun, group_for, say_done
+from roost_client.cli.noun import Noun, given, group_for, say_done
 from roost_client.cli.password import PasswordStdin
 from roost_client.cli.session import Name, Output, current
 from roost_client.cli.table import Column
@@ -37,16 +36,15 @@ def create(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="What the user logs in with.")],
     *,
-    full_name: Annotated[str | None, typer.Option()] = None,
+    full_name: Annotated[str | None, typer.Option(help="For people.")] = None,
     admin: Annotated[bool, typer.Option("--admin", help="May do everything.")] = False,
     password_stdin: PasswordStdin = False,
     output: Output = None,
 ) -> None:
     """Make a user; the password is asked for."""
     secret = password.read(from_stdin=password_stdin, prompt=f"Password for {name}", confirm=True)
-    new: JsonObject = {"name": name, "password": secret}
-    new |= {"full_name": full_name} if full_name else {}
-    new |= {"roles": ["admin"]} if admin else {}
+    roles = ["admin"] if admin else None
+    new = given(name=name, password=secret, full_name=full_name, roles=roles)
     with current(context).connect() as roost:
         made = roost.users.create(new)
     say_done(context, USERS, name, "is made", made)
