@@ -1,0 +1,321 @@
+"""What a launch gets: a desktop, a place in the queue, or a reason why not.
+
+Everything here happens in one transaction of the caller's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import sqlalchemy as sa
+
+from roost_broker import protocol
+from roost_broker.ending import Moved
+from roost_broker.launch import Client, Granted, Place, Queued, Refused, Step, Wish
+from roost_broker.model import Launch, LaunchState, Session
+from roost_broker.queue import Outlook, Picture, outlook, reason, retry_after_ms
+from roost_broker.repository.desktops import Desktops
+from roost_broker.repository.identities import Identities, Known
+from roost_broker.repository.launches import Launches
+from roost_broker.repository.pools import LaunchPool, Pools
+from roost_broker.repository.sessions import Sessions
+from roost_common.clock import Clock
+from roost_common.contracts.session import SessionRequested, SessionState
+from roost_common.errors import Conflict, Forbidden, NoCapacity, NotFound, Unavailable
+from roost_common.outbox import Transaction
+
+EXHAUSTED_RETRY_S = 15.0
+TROUBLED_RETRY_S = 10.0
+UNREACHABLE_RETRY_S = 2.0
+
+
+class LaunchDecision:
+    """Decides and records.
+
+    The user's row is locked first: a user's launches take turns, so that two at once never make
+    two sessions.
+    """
+
+    def __init__(self, clock: Clock, moved: Moved, abandoned: timedelta) -> None:
+        self._clock = clock
+        self._moved = moved
+        self._abandoned = abandoned
+
+    async def first(
+        self, transaction: Transaction, user_id: UUID, wish: Wish, launch_id: UUID
+    ) -> Step:
+        _, why = protocol.choose(wish.protocols)
+        user = await Identities(transaction.session).lock_live(user_id)
+        pool, session_id = await self._pool(transaction, user, wish)
+        attempt = _Attempt(user, pool, wish.client, why, wish.new, launch_id, None)
+        return await self._decide(transaction, attempt, session_id)
+
+    async def look(self, transaction: Transaction, user_id: UUID, launch_id: UUID) -> Step:
+        user = await Identities(transaction.session).lock_live(user_id)
+        now = self._clock.now()
+        launch = await Launches(transaction.session, self._abandoned).of_user(
+            launch_id, user_id, now
+        )
+        launch.polled_at = now
+        allowed = await Pools(transaction.session).allowed(str(launch.pool_id), user_id)
+        if not allowed.entitled:
+            raise _not_entitled(allowed.pool.name)
+        client = Client(
+            launch.client_address,
+            launch.client_name,
+            launch.monitors,
+            launch.fullscreen,
+            launch.thin_link,
+        )
+        attempt = _Attempt(
+            user, allowed.pool, client, launch.reason, launch.wants_new, launch_id, launch
+        )
+        if launch.session_id is None:
+            return await self._decide(transaction, attempt, None)
+        granted = await self._reopen(transaction, attempt, launch.session_id)
+        if granted is None:
+            raise Conflict(
+                "launch.session-ended",
+                "The session of launch {launch} has ended; launch again.",
+                launch=str(launch_id),
+            )
+        return granted
+
+    async def _pool(
+        self, transaction: Transaction, user: Known, wish: Wish
+    ) -> tuple[LaunchPool, UUID | None]:
+        """Which pool is meant, and which open session if one of them is."""
+        pools = Pools(transaction.session)
+        if wish.desktop is not None:
+            for session in await Sessions(transaction.session).open_of_user(user.id):
+                if wish.desktop in (session.desktop_name, str(session.desktop_id)):
+                    allowed = await pools.allowed(str(session.pool_id), user.id)
+                    if allowed.entitled:
+                        return allowed.pool, session.id
+            raise NotFound(
+                "desktop.unknown", "You have no desktop {desktop}.", desktop=wish.desktop
+            )
+        if wish.pool is not None:
+            allowed = await pools.allowed(wish.pool, user.id)
+            if not allowed.entitled:
+                raise _not_entitled(allowed.pool.name)
+            return allowed.pool, None
+        choice = await pools.entitled(user.id)
+        if not choice:
+            raise Forbidden("pool.not-entitled", "You are not entitled to any desktop.")
+        if len(choice) > 1:
+            names = [row.name for row in choice]
+            raise Conflict("launch.choose", "Name one of your pools: {names}.", names=names)
+        return choice[0], None
+
+    async def _decide(
+        self, transaction: Transaction, attempt: _Attempt, session_id: UUID | None
+    ) -> Step:
+        sessions = Sessions(transaction.session)
+        own = await sessions.of_user(attempt.user.id, attempt.pool.id)
+        if not attempt.new:
+            for known in own:
+                if session_id in (None, known):
+                    granted = await self._reopen(transaction, attempt, known)
+                    if granted is not None:
+                        return granted
+        elif len(own) >= attempt.pool.max_per_user:
+            raise Conflict(
+                "pool.max-per-user",
+                "{pool} gives each user at most {most} desktops.",
+                pool=attempt.pool.name,
+                most=attempt.pool.max_per_user,
+            )
+        return await self._take(transaction, attempt)
+
+    async def _take(self, transaction: Transaction, attempt: _Attempt) -> Step:
+        """The first free desktop, if it is this launch's turn; a place in the queue if not."""
+        now = self._clock.now()
+        launches = Launches(transaction.session, self._abandoned)
+        desktops = Desktops(transaction.session)
+        if attempt.launch is None:
+            queue = await launches.queue(attempt.pool.id, attempt.user.id, new=attempt.new, now=now)
+            position = queue.waiting + 1
+            if queue.own is not None:
+                return await self.look(transaction, attempt.user.id, queue.own)
+        else:
+            position = await launches.position(attempt.launch, now)
+        picture: Picture | None = None
+        if position > 1:
+            # Those in front come first; behind them is room only when enough are free.
+            picture = await self._picture(desktops, attempt)
+        if picture is None or position <= picture.free:
+            session_id = uuid4()
+            place = await desktops.take_free(attempt.pool.id, session_id, now)
+            if place is not None:
+                return await self._grant(transaction, attempt, session_id, place)
+            picture = await self._picture(desktops, attempt)
+        pool_id = attempt.pool.id
+        transaction.after_commit(lambda: self._moved(pool_id))
+        return await self._queue(launches, attempt, position, picture)
+
+    async def _picture(self, desktops: Desktops, attempt: _Attempt) -> Picture:
+        pool = attempt.pool
+        pictures = await desktops.pictures([(pool.id, pool.max)], self._clock.now())
+        return pictures[pool.id]
+
+    async def _queue(
+        self, launches: Launches, attempt: _Attempt, position: int, picture: Picture
+    ) -> Step:
+        prospect = outlook(position, picture)
+        if prospect is Outlook.EXHAUSTED:
+            return Refused(
+                NoCapacity(
+                    "pool.exhausted",
+                    "All desktops of {pool} are in use.",
+                    retry_after_s=EXHAUSTED_RETRY_S,
+                    pool=attempt.pool.name,
+                )
+            )
+        if prospect is Outlook.TROUBLED:
+            problem = reason(picture)
+            assert problem is not None  # noqa: S101 - that is what troubled means
+            return Refused(
+                NoCapacity(
+                    problem.code, "{reason}", retry_after_s=TROUBLED_RETRY_S, reason=problem.detail
+                )
+            )
+        if attempt.launch is None:
+            number = await launches.add(**attempt.row(LaunchState.QUEUED, None, self._now()))
+        else:
+            number = attempt.launch.place
+        starting = prospect is not Outlook.QUEUED
+        return Queued(
+            attempt.launch_id,
+            attempt.pool.id,
+            number,
+            starting,
+            position,
+            retry_after_ms(position),
+        )
+
+    # --- what is recorded ---------------------------------------------------------------------
+
+    async def _grant(
+        self, transaction: Transaction, attempt: _Attempt, session_id: UUID, place: Place
+    ) -> Granted:
+        now = self._now()
+        await transaction.session.execute(
+            sa.insert(Session).values(
+                id=session_id,
+                user_id=attempt.user.id,
+                user_name=attempt.user.name,
+                pool_id=attempt.pool.id,
+                pool_name=attempt.pool.name,
+                desktop_id=place.desktop_id,
+                desktop_name=place.name,
+                boot_id=place.boot_id,
+                state=SessionState.PENDING.value,
+                revision=1,
+                client_name=attempt.client.name,
+                client_address=attempt.client.address,
+                created_at=now,
+                ticket_at=now,
+            )
+        )
+        transaction.emit(
+            SessionRequested(
+                session_id=session_id,
+                user=attempt.user.name,
+                desktop_id=place.desktop_id,
+                desktop_name=place.name,
+                pool=attempt.pool.name,
+                revision=1,
+                client_name=attempt.client.name,
+                client_address=attempt.client.address,
+            )
+        )
+        await self._record(transaction, attempt, session_id)
+        pool_id = attempt.pool.id
+        transaction.after_commit(lambda: self._moved(pool_id))
+        return attempt.granted(session_id, place)
+
+    async def _reopen(
+        self, transaction: Transaction, attempt: _Attempt, session_id: UUID
+    ) -> Granted | None:
+        """The same desktop again; None when the session has ended."""
+        session = await Sessions(transaction.session).ticket(
+            session_id,
+            name=attempt.client.name,
+            address=attempt.client.address,
+            now=self._now(),
+        )
+        if session is None:
+            return None
+        host = await Desktops(transaction.session).host_of(session.desktop_id)
+        if host is None:
+            raise Unavailable(
+                "host.unreachable",
+                "The host of {desktop} does not answer for now.",
+                retry_after_s=UNREACHABLE_RETRY_S,
+                desktop=session.desktop_name,
+            )
+        transaction.emit(session.requested())
+        await self._record(transaction, attempt, session_id)
+        place = Place(session.desktop_id, session.desktop_name, host, session.boot_id)
+        return attempt.granted(session_id, place)
+
+    async def _record(self, transaction: Transaction, attempt: _Attempt, session_id: UUID) -> None:
+        if attempt.launch is None:
+            launches = Launches(transaction.session, self._abandoned)
+            await launches.add(**attempt.row(LaunchState.READY, session_id, self._now()))
+        else:
+            attempt.launch.state = LaunchState.READY
+            attempt.launch.session_id = session_id
+
+    def _now(self) -> datetime:
+        return self._clock.now()
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """One try to serve one launch; ``launch`` is its row where there is one already."""
+
+    user: Known
+    pool: LaunchPool
+    client: Client
+    reason: str
+    new: bool
+    launch_id: UUID
+    launch: Launch | None
+
+    def granted(self, session_id: UUID, place: Place) -> Granted:
+        return Granted(
+            launch_id=self.launch_id,
+            session_id=session_id,
+            place=place,
+            pool=self.pool.name,
+            reason=self.reason,
+            usb=self.pool.usb,
+            client=self.client,
+        )
+
+    def row(self, state: LaunchState, session_id: UUID | None, now: datetime) -> dict[str, Any]:
+        return {
+            "id": self.launch_id,
+            "user_id": self.user.id,
+            "pool_id": self.pool.id,
+            "state": state.value,
+            "wants_new": self.new,
+            "session_id": session_id,
+            "reason": self.reason,
+            "client_name": self.client.name,
+            "client_address": self.client.address,
+            "monitors": self.client.monitors,
+            "fullscreen": self.client.fullscreen,
+            "thin_link": self.client.thin_link,
+            "created_at": now,
+            "polled_at": now,
+        }
+
+
+def _not_entitled(pool: str) -> Forbidden:
+    return Forbidden("pool.not-entitled", "You are not entitled to {pool}.", pool=pool)

@@ -1,0 +1,114 @@
+"""A launch: from a user's wish to a ticket for a screen, or a place in the queue.
+
+One transaction decides and records; the ticket is asked of the node after it.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import sqlalchemy as sa
+from pydantic import BaseModel
+
+from roost_broker import metrics
+from roost_broker.displays import NOT_RUNNING, Displays
+from roost_broker.ending import Ending
+from roost_broker.launch import Granted, Queued, Ready, Refused, Step, Wish
+from roost_broker.launch_decision import LaunchDecision
+from roost_broker.model import Launch, LaunchState
+from roost_common.contracts.session import EndReason
+from roost_common.errors import NotFound, RoostError, Unavailable
+from roost_common.idempotency import claim
+from roost_common.outbox import UnitOfWork
+
+
+class Launching:
+    """The use case; one object for the process."""
+
+    def __init__(
+        self,
+        unit_of_work: UnitOfWork,
+        decision: LaunchDecision,
+        displays: Displays,
+        ending: Ending,
+    ) -> None:
+        self._unit = unit_of_work
+        self._decision = decision
+        self._displays = displays
+        self._ending = ending
+
+    async def start(
+        self, user_id: UUID, wish: Wish, *, key: str | None = None, request: BaseModel | None = None
+    ) -> Ready | Queued:
+        """Answer a new wish.
+
+        Raises `Forbidden` (not entitled), `NotFound`, `Conflict` (no common protocol, too many
+        desktops, a choice to be made), `NoCapacity`, `Unavailable` (the node does not answer).
+        """
+        launch_id = uuid4()
+        async with self._unit() as transaction:
+            step = None
+            if request is not None and key is not None:
+                earlier = await claim(
+                    transaction,
+                    actor=str(user_id),
+                    key=key,
+                    request=request,
+                    resource_id=launch_id,
+                    now=self._unit.clock.now(),
+                )
+                if earlier is not None:
+                    # Where it came to nothing the first time, it is tried anew.
+                    with suppress(NotFound):
+                        step = await self._decision.look(transaction, user_id, earlier)
+            if step is None:
+                step = await self._decision.first(transaction, user_id, wish, launch_id)
+        return await self._finish(user_id, step)
+
+    async def again(self, user_id: UUID, launch_id: UUID) -> Ready | Queued:
+        """Answer the same wish once more, with a fresh ticket where there is a desktop.
+
+        Raises besides `NotFound` (``launch.unknown``) and `Conflict` (``launch.session-ended``).
+        """
+        async with self._unit() as transaction:
+            step = await self._decision.look(transaction, user_id, launch_id)
+        return await self._finish(user_id, step)
+
+    # --- the ticket ---------------------------------------------------------------------------
+
+    async def _finish(self, user_id: UUID, step: Step, *, last: bool = False) -> Ready | Queued:
+        if isinstance(step, Refused):
+            metrics.LAUNCHES.labels(step.error.code).inc()
+            raise step.error
+        if isinstance(step, Queued):
+            metrics.LAUNCHES.labels("queued").inc()
+            return step
+        asked_at = self._unit.clock.now()
+        try:
+            ticket = await self._displays.open(step.place)
+        except RoostError as error:
+            metrics.LAUNCHES.labels(error.code).inc()
+            if error.code != NOT_RUNNING:
+                raise
+            if last:
+                raise Unavailable(
+                    error.code, error.text, retry_after_s=2, **error.fields
+                ) from error
+            # The node knows better than what inventory has said so far: take another one.
+            await self._put_back(step)
+            async with self._unit() as transaction:
+                second = await self._decision.look(transaction, user_id, step.launch_id)
+            return await self._finish(user_id, second, last=True)
+        metrics.LAUNCHES.labels("ready").inc()
+        return Ready(step, ticket, asked_at + timedelta(seconds=ticket.valid_s))
+
+    async def _put_back(self, granted: Granted) -> None:
+        async with self._unit() as transaction:
+            await transaction.session.execute(
+                sa.update(Launch)
+                .where(Launch.id == granted.launch_id)
+                .values(state=LaunchState.QUEUED.value, session_id=None)
+            )
+            await self._ending.end(transaction, granted.session_id, EndReason.DESKTOP_STOPPED)

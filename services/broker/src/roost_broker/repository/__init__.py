@@ -1,0 +1,1 @@
+"""All of broker's queries, a module per noun."""

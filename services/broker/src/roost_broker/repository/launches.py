@@ -1,0 +1,118 @@
+"""Queries for launches and their places in the queue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from roost_broker.model import Launch, LaunchState
+from roost_common.db import AsyncSession
+from roost_common.errors import NotFound
+
+_TIME = sa.DateTime(timezone=True)
+_WAITING = sa.and_(
+    Launch.pool_id == sa.bindparam("the_pool"),
+    sa.literal_column("state = 'queued'"),
+    Launch.polled_at > sa.bindparam("alive", type_=_TIME),
+)
+_QUEUE = sa.select(
+    sa.select(sa.func.count()).where(_WAITING).scalar_subquery().label("waiting"),
+    sa.select(Launch.id)
+    .where(
+        _WAITING,
+        Launch.user_id == sa.bindparam("the_user"),
+        Launch.wants_new == sa.bindparam("new"),
+    )
+    .order_by(Launch.place)
+    .limit(1)
+    .scalar_subquery()
+    .label("own"),
+)
+_BEFORE = sa.select(sa.func.count()).where(_WAITING, Launch.place < sa.bindparam("the_place"))
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A pool's queue as one user meets it."""
+
+    waiting: int
+    own: UUID | None
+    """The user's launch that waits in it already."""
+
+
+class Launches:
+    """Launches of one transaction; ``abandoned`` is how long an unasked one keeps its place."""
+
+    def __init__(self, session: AsyncSession, abandoned: timedelta) -> None:
+        self._session = session
+        self._abandoned = abandoned
+
+    async def queue(self, pool_id: UUID, user_id: UUID, *, new: bool, now: datetime) -> Queue:
+        """How long it is, and whether the user stands in it."""
+        row = (
+            await self._session.execute(
+                _QUEUE,
+                {
+                    "the_pool": pool_id,
+                    "the_user": user_id,
+                    "new": new,
+                    "alive": now - self._abandoned,
+                },
+            )
+        ).one()
+        return Queue(row.waiting, row.own)
+
+    async def position(self, launch: Launch, now: datetime) -> int:
+        """Its place now; the first is 1."""
+        before = await self._session.scalar(
+            _BEFORE,
+            {
+                "the_pool": launch.pool_id,
+                "alive": now - self._abandoned,
+                "the_place": launch.place,
+            },
+        )
+        return (before or 0) + 1
+
+    async def waiting(self, pool_ids: list[UUID], now: datetime) -> dict[UUID, int]:
+        """How many wait, by pool."""
+        rows = await self._session.execute(
+            sa.select(Launch.pool_id, sa.func.count())
+            .where(
+                Launch.pool_id.in_(pool_ids),
+                sa.literal_column("state = 'queued'"),
+                Launch.polled_at > now - self._abandoned,
+            )
+            .group_by(Launch.pool_id)
+        )
+        return dict(rows.tuples().all())
+
+    async def of_user(self, launch_id: UUID, user_id: UUID, now: datetime) -> Launch:
+        """The user's own. Raises `NotFound` (``launch.unknown``), for one given up too."""
+        launch = await self._session.scalar(
+            sa.select(Launch)
+            .where(Launch.id == launch_id, Launch.user_id == user_id)
+            .with_for_update()
+        )
+        gone = launch is None or (
+            launch.state == LaunchState.QUEUED and launch.polled_at <= now - self._abandoned
+        )
+        if launch is None or gone:
+            raise NotFound("launch.unknown", "There is no launch {launch}.", launch=launch_id)
+        return launch
+
+    async def add(self, **values: Any) -> int:
+        """Insert; returns the place."""
+        statement = sa.insert(Launch).values(values).returning(Launch.place)
+        place: int = (await self._session.execute(statement)).scalar_one()
+        return place
+
+    async def forget(self, now: datetime, kept: timedelta) -> None:
+        """Launches are of interest while their clients may come back."""
+        await self._session.execute(
+            sa.delete(Launch).where(Launch.created_at < now - kept, Launch.polled_at < now - kept)
+        )
