@@ -214,7 +214,7 @@ class Lab:
             wait_for(
                 f"{service} is ready",
                 partial(services.is_ready, service),
-                timeout_s=60,
+                timeout_s=120,
                 log=self.paths.log(service),
                 gave_up=self._failed(service),
             )
