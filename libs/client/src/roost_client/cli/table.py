@@ -21,9 +21,9 @@ UNBOUND: Final = 10_000
 
 def plain(value: object) -> str:
     """Any JSON value on one line."""
+    if value in (None, "", [], {}):
+        return NOTHING
     match value:
-        case None | "" | [] | {}:
-            return NOTHING
         case bool():
             return "yes" if value else "no"
         case list():

@@ -54,9 +54,13 @@ def import_(
     output: Output = None,
 ) -> None:
     """Make a template from an image file."""
-    new: JsonObject = {"name": name, "os": os, "source": _source(source, sha256)}
-    new |= {"storage": storage} if storage else {}
-    new |= {"description": description} if description else {}
+    new = given(
+        name=name,
+        os=os,
+        source=given(path=source, sha256=sha256),
+        storage=storage,
+        description=description,
+    )
     with current(context).connect() as roost:
         _see_through(
             context, roost, name, roost.templates.create(new), wait=wait, patience_s=patience
