@@ -52,8 +52,8 @@ def copy(tree: Path, root: Path) -> str:
         shutil.copy(source / index, target / index)
     run("depmod", "-b", str(root), release)
     # The binary indexes are for kmod; busybox reads the text ones.
-    for index in target.glob("modules.*.bin"):
-        index.unlink()
+    for binary in target.glob("modules.*.bin"):
+        binary.unlink()
     return release
 
 
@@ -67,9 +67,9 @@ def _closure(modules_dep: str) -> list[str]:
         path_of[_module_name(path)] = path
     chosen: set[str] = set()
     for name in WANTED:
-        path = path_of.get(_module_name(name))
-        if path is None:
+        if (key := _module_name(name)) not in path_of:
             raise BuildError(f"this kernel has no module {name}")
+        path = path_of[key]
         chosen.update([path, *needs[path]])
     return sorted(chosen)
 

@@ -6,7 +6,7 @@ with ``dpkg-deb -x``.
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,31 +34,40 @@ class Package:
     version: str
 
 
-def candidate(name: str) -> Package:
-    """The version of ``name`` that apt offers; BuildError when it offers none."""
-    for line in output_of("apt-cache", "policy", name).splitlines():
-        key, _, value = line.strip().partition(": ")
-        if key == "Candidate" and value != "(none)":
-            return Package(name, value)
-    raise BuildError(f"apt offers no package {name!r} (is it a Debian system? run apt-get update)")
+def candidates(names: Iterable[str]) -> list[Package]:
+    """Each of ``names`` at the version that apt offers; BuildError when it offers none of one."""
+    wanted = sorted(set(names))
+    found: dict[str, str] = {}
+    name = ""
+    # A line "name:" at the margin, then indented facts, for all names at once: apt reads its
+    # lists anew for each call, which takes a second.
+    for line in output_of("apt-cache", "policy", *wanted).splitlines():
+        if not line.startswith(" "):
+            name = line.rstrip(":")
+        key, _, version = line.strip().partition(": ")
+        if key == "Candidate" and version != "(none)":
+            found[name] = version
+    if absent := [name for name in wanted if name not in found]:
+        raise BuildError(
+            f"apt offers no {', '.join(absent)} (is it a Debian system? run apt-get update)"
+        )
+    return [Package(name, found[name]) for name in wanted]
 
 
-def kernel_package(metapackage: str) -> Package:
+def kernel_name(metapackage: str) -> str:
     """The package with the kernel itself, which ``linux-image-amd64`` only depends on."""
     for line in output_of("apt-cache", "depends", metapackage).splitlines():
         relation, _, name = line.strip().partition(": ")
         if relation == "Depends" and name.startswith("linux-image-"):
-            return candidate(name)
-    raise BuildError(f"{metapackage} depends on no linux-image package")
+            return name
+    raise BuildError(f"{metapackage} depends on no linux-image package (is it a Debian system?)")
 
 
-def with_libraries(name: str) -> Iterator[Package]:
+def with_libraries(name: str) -> list[str]:
     """``name`` and the library packages that it needs, directly or not."""
     closure = output_of("apt-cache", "depends", "--recurse", *NO_OPTIONAL_RELATIONS, name)
-    for line in closure.splitlines():
-        # Dependencies are indented and virtual packages stand in angle brackets.
-        if line == name or line.startswith("lib"):
-            yield candidate(line)
+    # Dependencies are indented and virtual packages stand in angle brackets.
+    return [line for line in closure.splitlines() if line == name or line.startswith("lib")]
 
 
 def unpack(packages: Iterable[Package], *, downloads: Path, tree: Path) -> None:

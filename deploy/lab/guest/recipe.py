@@ -38,12 +38,9 @@ def build(output: Path, *, cache: Path) -> bool:
 
 def choose() -> list[Package]:
     """The packages of the image at the versions that apt offers today."""
-    return sorted(
-        {
-            packages.kernel_package(KERNEL),
-            packages.candidate("busybox-static"),
-            *packages.with_libraries("qemu-guest-agent"),
-        }
+    kernel_package = packages.kernel_name(KERNEL)
+    return packages.candidates(
+        [kernel_package, "busybox-static", *packages.with_libraries("qemu-guest-agent")]
     )
 
 
