@@ -14,7 +14,6 @@ from roost_lab.errors import LabError
 from roost_lab.secrets import Secrets
 from roost_lab.services import ADMIN
 from roost_lab.site import Site
-from roost_lab.supervisor import Supervisor
 
 STORAGE: Final = "main"
 TEMPLATE: Final = "lab-linux"
@@ -36,14 +35,10 @@ _POLL_S: Final = 0.5
 class Demo:
     """Hosts approved, a template, a pool, a user, and the proof that the user gets a screen."""
 
-    def __init__(
-        self, plan: Site, secrets: Secrets, supervisor: Supervisor, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, plan: Site, secrets: Secrets, say: Callable[[str], None]) -> None:
         self._site = plan
         self._secrets = secrets
-        self._supervisor = supervisor
         self._say = say
-        self._ca = plan.paths.certs / "ca.pem"
         self._http = httpx.Client(
             base_url=f"http://localhost:{site.HTTP_PORT}/api/v1", timeout=120, trust_env=False
         )

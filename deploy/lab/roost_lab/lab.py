@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -72,16 +73,19 @@ class Lab:
         self.site.network.up(self.paths.state)
         self._end_strays()
         self._check_ports()
-        self._start_servers(authority)
-        say("guest image")
-        image = guest.build(self.paths)
-        self._start_services()
-        self._start_nodes()
-        self._start_front()
+        # The image takes a minute when it is made for the first time, and nobody needs it before
+        # the demo.
+        with ThreadPoolExecutor(max_workers=1) as beside:
+            image = beside.submit(guest.build, self.paths)
+            self._start_servers(authority)
+            self._start_services()
+            self._start_nodes()
+            self._start_front()
+            if not image.done():
+                say("the guest image is still in the making")
         accounts = welcome.variables(self.site, self.secrets, self.postgres, self.rabbit)
         write_private(self.paths.lab_env, welcome.as_shell(accounts))
-        demo = Demo(self.site, self.secrets, self.supervisor, say)
-        demo.run(image)
+        Demo(self.site, self.secrets, say).run(image.result())
         print(welcome.TEXT)
 
     def _end_strays(self) -> None:
@@ -202,8 +206,9 @@ class Lab:
     def migrate(self) -> None:
         """Bring the schemas of all services up to date."""
         say("migrations")
-        for service in services.CENTRAL:
-            self.services.migrate(service, {"PATH": os.environ.get("PATH", "")})
+        environment = {"PATH": os.environ.get("PATH", "")}
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            list(pool.map(lambda name: self.services.migrate(name, environment), services.CENTRAL))
 
     def _start_services(self) -> None:
         self.migrate()
