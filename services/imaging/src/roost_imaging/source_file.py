@@ -119,9 +119,7 @@ def _look(directory: int, name: str, path: str, wanted: Callable[[int], bool]) -
         fd = os.open(name, _LOOK, dir_fd=directory)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
-            raise Invalid(
-                "import.not-found", "There is no file {path} in the import directory.", path=path
-            ) from error
+            raise _not_found(path) from error
         raise _unreadable(path) from error
     mode = os.fstat(fd).st_mode
     if wanted(mode):
@@ -129,7 +127,7 @@ def _look(directory: int, name: str, path: str, wanted: Callable[[int], bool]) -
     os.close(fd)
     if stat.S_ISLNK(mode):
         raise Invalid("import.symlink", "{path} is or passes through a symbolic link.", path=path)
-    raise _not_a_file(path)
+    raise _not_found(path) if wanted is stat.S_ISDIR else _not_a_file(path)
 
 
 def require_unchanged(source: SourceFile, fingerprint: tuple[int, ...]) -> None:
@@ -155,6 +153,12 @@ def sha256(fd: int, goes_on: Callable[[int], bool]) -> str:
 
 def _outside(path: str) -> Invalid:
     return Invalid("import.path-outside", "{path} does not lie in the import directory.", path=path)
+
+
+def _not_found(path: str) -> Invalid:
+    return Invalid(
+        "import.not-found", "There is no file {path} in the import directory.", path=path
+    )
 
 
 def _not_a_file(path: str) -> Invalid:
