@@ -230,7 +230,7 @@ def mode() -> Callable[[Path], int]:
 
 
 @pytest.fixture
-def nothing_left(tmp_path: Path) -> Iterator[Callable[[str], list[Path]]]:
+def nothing_left(tmp_path: Path) -> Callable[[str], list[Path]]:
     """Files under the test's directory that hold a text."""
 
     def holding(text: str) -> list[Path]:
@@ -241,4 +241,4 @@ def nothing_left(tmp_path: Path) -> Iterator[Callable[[str], list[Path]]]:
                     found.append(path)
         return found
 
-    yield holding
+    return holding

@@ -202,7 +202,7 @@ def test_filters_go_to_the_server(cli: Any, site: Any) -> None:
     ],
 )
 def test_actions(
-    cli: Any, site: Any, answers: Any, command: tuple[str, ...], method: str, path: str
+    cli: Any, site: Any, answers: Any, *, command: tuple[str, ...], method: str, path: str
 ) -> None:
     site.next(method, f"/api/v1/{path}", answers["json"]({"id": "x", "state": "changing"}, 202))
     done = cli(*command)

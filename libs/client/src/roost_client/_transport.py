@@ -26,7 +26,9 @@ class Transport:
     """Requests to one Roost. The environment's proxies are not used: Roost is on this network."""
 
     def __init__(self, url: str, *, token: str | None, ca: str | Path | None, timeout_s: float):
-        verify: ssl.SSLContext | bool = True
+        # Without TLS there is nothing to verify, and reading the CAs would take longer than the
+        # request. Redirects are not followed, so an http address never becomes an https one.
+        verify: ssl.SSLContext | bool = url.startswith("https:")
         if ca is not None:
             try:
                 verify = ssl.create_default_context(cafile=str(ca))
