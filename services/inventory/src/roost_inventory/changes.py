@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from roost_common import log
+from roost_common.contracts.base import Message
 from roost_common.outbox import Transaction
 from roost_inventory.announce import differs, event_for
 from roost_inventory.model import Desktop
@@ -35,6 +36,11 @@ def published(transaction: Transaction, *desktops: Desktop) -> Iterator[None]:
             problem=desktop.problem.code if desktop.problem else None,
         )
         transaction.emit(event)
+
+
+def emit(transaction: Transaction, message: Message, node: str | None) -> None:
+    """Say something to a node, or to everybody, if and when the transaction commits."""
+    transaction.emit(message, node=node)
 
 
 def publish_new(transaction: Transaction, desktop: Desktop, now: datetime) -> None:

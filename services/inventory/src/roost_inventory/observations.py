@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
+from functools import partial
 
 from roost_common import log
 from roost_common.contracts.base import Delivery
 from roost_common.contracts.desktop import DomainObservation, DomainObserved, DomainState
-from roost_common.outbox import Transaction, UnitOfWork
-from roost_inventory.advance import eviction_command
-from roost_inventory.changes import published
+from roost_common.outbox import UnitOfWork
+from roost_inventory.advance import Emit, eviction_command
+from roost_inventory.changes import emit, published
 from roost_inventory.model import Desktop
 from roost_inventory.repository import Desktops, Readings
 
@@ -33,17 +35,28 @@ class Observations:
             if desktop is None:
                 logger.warning("domain.unknown", node=event.node, desktop=str(seen.desktop_id))
                 return
-            if is_stray(desktop, event.node, seen):
-                evict(transaction, desktop, event.node)
-                return
-            before = desktop.situation()
             with published(transaction, desktop):
-                desktop.observe(event.node, seen, now)
-            if desktop.situation() != before:
-                desktop.touch(now)
-                transaction.after_commit(self._wake)
+                if take_in(desktop, event.node, seen, now, partial(emit, transaction)):
+                    transaction.after_commit(self._wake)
             if seen.guest is not None and desktop.host == event.node:
                 await Readings(transaction.session).write([seen], now)
+
+
+def take_in(desktop: Desktop, node: str, seen: DomainObservation, now: datetime, say: Emit) -> bool:
+    """What one observation means for a desktop; True when the loop has to look at it.
+
+    A copy where it has no business is taken away.
+    """
+    if is_stray(desktop, node, seen):
+        logger.warning("domain.stray", node=node, desktop=str(desktop.id), host=desktop.host)
+        say(eviction_command(desktop), node)
+        return False
+    before = desktop.situation()
+    desktop.observe(node, seen, now)
+    if desktop.situation() == before:
+        return False
+    desktop.touch(now)
+    return True
 
 
 def is_stray(desktop: Desktop, node: str, seen: DomainObservation) -> bool:
@@ -51,9 +64,3 @@ def is_stray(desktop: Desktop, node: str, seen: DomainObservation) -> bool:
     if desktop.host == node or seen.state is DomainState.ABSENT:
         return False
     return not desktop.is_older(node, seen.observed_at)
-
-
-def evict(transaction: Transaction, desktop: Desktop, node: str) -> None:
-    """Have the copy taken away."""
-    logger.warning("domain.stray", node=node, desktop=str(desktop.id), host=desktop.host)
-    transaction.emit(eviction_command(desktop), node=node)

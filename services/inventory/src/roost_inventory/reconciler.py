@@ -15,7 +15,7 @@ from roost_common.contracts.base import Message, Problem
 from roost_common.outbox import Transaction, UnitOfWork
 from roost_inventory import metrics
 from roost_inventory.advance import advance, tell
-from roost_inventory.changes import published
+from roost_inventory.changes import emit, published
 from roost_inventory.model import Desktop
 from roost_inventory.placement import choose_all
 from roost_inventory.repository import Desktops, Hosts
@@ -67,7 +67,7 @@ class Reconciler:
         homeless = [
             desktop
             for desktop in due
-            if advance(desktop, now, partial(_emit, transaction, desktop))
+            if advance(desktop, now, partial(_emit_for, transaction, desktop))
         ]
         if not homeless:
             return
@@ -83,10 +83,12 @@ class Reconciler:
             else:
                 metrics.PLACEMENTS.labels("placed").inc()
                 desktop.assign(answer, now)
-                tell(desktop, partial(_emit, transaction, desktop))
-            advance(desktop, now, partial(_emit, transaction, desktop))
+                tell(desktop, partial(_emit_for, transaction, desktop))
+            advance(desktop, now, partial(_emit_for, transaction, desktop))
 
 
-def _emit(transaction: Transaction, desktop: Desktop, message: Message, node: str | None) -> None:
+def _emit_for(
+    transaction: Transaction, desktop: Desktop, message: Message, node: str | None
+) -> None:
     with log.bound_contextvars(correlation_id=desktop.correlation_id):
-        transaction.emit(message, node=node)
+        emit(transaction, message, node)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
+from functools import partial
 from uuid import UUID
 
 from roost_common import log
@@ -17,9 +18,9 @@ from roost_common.contracts.base import Delivery
 from roost_common.contracts.desktop import DomainObservation, DomainState, Power
 from roost_common.contracts.host import HostApproved, HostEnrolled, HostReport
 from roost_common.outbox import Transaction, UnitOfWork
-from roost_inventory.changes import published
-from roost_inventory.model import Administrative, Host
-from roost_inventory.observations import evict, is_stray
+from roost_inventory.changes import emit, published
+from roost_inventory.model import Administrative, Desktop, Host
+from roost_inventory.observations import take_in
 from roost_inventory.repository import Desktops, Healths, Hosts, Readings, SeenRow
 from roost_inventory.settings import Settings
 
@@ -127,17 +128,12 @@ class Reports:
     ) -> None:
         for desktop in await Desktops(transaction.session).lock_many(ids):
             seen = named.get(desktop.id)
-            if seen is not None and is_stray(desktop, report.node, seen):
-                evict(transaction, desktop, report.node)
-                continue
-            before = desktop.situation()
             with published(transaction, desktop):
                 if seen is not None:
-                    desktop.observe(report.node, seen, now)
+                    news = take_in(desktop, report.node, seen, now, partial(emit, transaction))
                 else:
-                    desktop.observe_absence(report.node, report.sent_at, agent_since, now)
-            if desktop.situation() != before:
-                desktop.touch(now)
+                    news = take_in_absence(desktop, report, agent_since, now)
+            if news:
                 transaction.after_commit(self._wake)
 
     @staticmethod
@@ -163,6 +159,16 @@ class Reports:
                 known = await readings.with_guest({one.desktop_id for one in samples})
                 samples = [one for one in samples if one.desktop_id not in known]
         await readings.write(samples, now)
+
+
+def take_in_absence(
+    desktop: Desktop, report: HostReport, agent_since: datetime, now: datetime
+) -> bool:
+    """What it means that a complete report lacks a desktop; True when the loop has to look."""
+    if not desktop.observe_absence(report.node, report.sent_at, agent_since, now):
+        return False
+    desktop.touch(now)
+    return True
 
 
 def is_news(  # noqa: PLR0911 - one line for each reason
