@@ -92,12 +92,12 @@ class Launching:
             metrics.LAUNCHES.labels(error.code).inc()
             if error.code != NOT_RUNNING:
                 raise
+            # The node knows better than what inventory has said so far.
+            await self._put_back(step)
             if last:
                 raise Unavailable(
-                    error.code, error.text, retry_after_s=2, **error.fields
+                    error.code, error.text, retry_after_s=RETRY_AFTER_S, **error.fields
                 ) from error
-            # The node knows better than what inventory has said so far: take another one.
-            await self._put_back(step)
             async with self._unit() as transaction:
                 second = await self._decision.look(transaction, user_id, step.launch_id)
             return await self._finish(user_id, second, last=True)

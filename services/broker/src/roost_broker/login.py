@@ -95,7 +95,7 @@ class Login:
                     LoginFailure.key.in_(list(keys))
                 )
             )
-            for key, level, at in rows.tuples():
+            for key, level, at in rows:
                 wait_s = keys[key].wait_s(keys[key].level(level, at, now))
                 if wait_s > 0:
                     metrics.LOGINS.labels("throttled").inc()

@@ -80,7 +80,7 @@ class Desktops:
             .where(PoolDesktop.pool_id.in_(pool_ids), PoolDesktop.phase == Phase.FREE.value)
             .group_by(PoolDesktop.pool_id)
         )
-        return dict(rows.tuples().all())
+        return dict(rows.all())
 
     async def members(self, pool: Pool, template: TemplateRef | None) -> list[Member]:
         """All of a pool's desktops, as the plan sees them."""
@@ -147,7 +147,7 @@ class Desktops:
         )
         groups: dict[UUID, list[_Counted]] = {key: [] for key, _ in pools}
         rows = await self._session.execute(statement)
-        for pool_id, phase, problem, count, since in rows.tuples():
+        for pool_id, phase, problem, count, since in rows:
             found = None if problem is None else Problem.model_validate(problem)
             groups[pool_id].append(_Counted(Phase(phase), found, count, since))
         return {key: _picture(most, groups[key], now) for key, most in pools}

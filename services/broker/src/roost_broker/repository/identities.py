@@ -122,7 +122,7 @@ class Identities:
             .where(Membership.user_id.in_(user_ids))
             .order_by(Group.name)
         )
-        return _gather(rows.tuples().all())
+        return _gather(rows.all())
 
     async def members_of(self, group_ids: Sequence[UUID]) -> dict[UUID, list[str]]:
         """User names by group."""
@@ -132,7 +132,7 @@ class Identities:
             .where(Membership.group_id.in_(group_ids))
             .order_by(User.name)
         )
-        return _gather(rows.tuples().all())
+        return _gather(rows.all())
 
     async def set_members(self, group_id: UUID, user_ids: Sequence[UUID]) -> None:
         """Exactly these."""

@@ -89,7 +89,7 @@ class Launches:
             )
             .group_by(Launch.pool_id)
         )
-        return dict(rows.tuples().all())
+        return dict(rows.all())
 
     async def of_user(self, launch_id: UUID, user_id: UUID, now: datetime) -> Launch:
         """The user's own. Raises `NotFound` (``launch.unknown``), for one given up too."""

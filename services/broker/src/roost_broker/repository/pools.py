@@ -126,7 +126,7 @@ class Pools:
             .order_by(Pool.name)
         )
         rows = await self._session.execute(statement)
-        return [LaunchPool(*row) for row in rows.tuples()]
+        return [LaunchPool(*row) for row in rows]
 
     async def entitlements(self, pool_id: UUID) -> Sequence[tuple[str | None, str | None]]:
         """Pairs of user name or None, and group name or None."""
@@ -138,7 +138,7 @@ class Pools:
             .where(Entitlement.pool_id == pool_id)
             .order_by(User.name, Group.name)
         )
-        rows: Sequence[Any] = (await self._session.execute(statement)).tuples().all()
+        rows: Sequence[Any] = (await self._session.execute(statement)).all()
         return rows
 
     async def set_entitlements(
@@ -224,7 +224,7 @@ class Pools:
         rows = await self._session.execute(
             sa.select(Template.id, Template.name).where(Template.id.in_(ids))
         )
-        return dict(rows.tuples().all())
+        return dict(rows.all())
 
     async def template_created(self, key: UUID, name: str, version: int, os: OsFamily) -> None:
         """A version is there; a template that is known as deleted stays so."""

@@ -97,7 +97,7 @@ class Sessions:
                 Session.boot_id.in_(boot_ids), OPEN
             )
         )
-        return {boot_id: (key, state) for boot_id, key, state in rows.tuples()}
+        return {boot_id: (key, state) for boot_id, key, state in rows}
 
     async def lock_by_boot(
         self, boot_ids: Sequence[UUID], *, skip_locked: bool = False
@@ -175,7 +175,7 @@ class Sessions:
         rows = await self._session.execute(
             sa.select(Session.state, sa.func.count()).where(OPEN).group_by(Session.state)
         )
-        return dict(rows.tuples().all())
+        return dict(rows.all())
 
 
 def _seconds(column: Any) -> sa.ColumnElement[timedelta]:
