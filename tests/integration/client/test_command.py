@@ -190,7 +190,9 @@ def test_filters_go_to_the_server(cli: Any, site: Any) -> None:
         (("hosts", "approve", "h"), "POST", "hosts/h/approve"),
         (("hosts", "maintenance", "h"), "POST", "hosts/h/maintenance"),
         (("hosts", "activate", "h"), "POST", "hosts/h/activate"),
+        (("hosts", "delete", "h"), "DELETE", "hosts/h"),
         (("pools", "delete", "p"), "DELETE", "pools/p"),
+        (("sessions", "disconnect", "s"), "POST", "sessions/s/disconnect"),
         (("templates", "delete", "t"), "DELETE", "templates/t"),
         (("sessions", "logoff", "s"), "DELETE", "sessions/s"),
         (("users", "delete", "u"), "DELETE", "users/u"),
@@ -253,6 +255,10 @@ def test_what_is_not_said_is_the_servers_to_choose(cli: Any, site: Any, answers:
     assert cli("pools", "change", "p", "--max", "20").exit_code == 0
     assert site.asked[-1].json == {"max": 20}
     assert cli("pools", "change", "p").exit_code == 2
+
+    site.next("DELETE", "/api/v1/pools/p", answers["json"]({}, 202))
+    assert cli("pools", "delete", "p", "--force").exit_code == 0
+    assert site.asked[-1].query == {"force": "true"}
 
     site.next("POST", "/api/v1/desktops", answers["json"]({"name": "d"}, 202))
     assert cli("desktops", "create", "d", "--template", "t", "--vcpus", "2").exit_code == 0

@@ -51,9 +51,9 @@ class Collection:
         """Change the given fields of one."""
         return _accepted(self._transport.request("PATCH", self._at(name), json=fields))
 
-    def delete(self, name: str) -> Accepted:
+    def delete(self, name: str, **options: str) -> Accepted:
         """Remove one."""
-        return _accepted(self._transport.request("DELETE", self._at(name)))
+        return _accepted(self._transport.request("DELETE", self._at(name), params=options))
 
     def act(self, name: str, verb: str, arguments: JsonObject | None = None) -> Accepted:
         """``POST …/{name}/{verb}``: start, approve, acknowledge."""

@@ -23,6 +23,8 @@ HOSTS = Noun(
         Verb("maintenance", "Give it no more desktops.", "is in maintenance"),
         Verb("activate", "Give it desktops again.", "is active"),
     ),
+    delete="delete",
+    deleted="is deleted",
 )
 
 group = group_for(HOSTS)

@@ -30,7 +30,6 @@ POOLS = Noun(
         Column("starting", "desktops.starting"),
         Column("problem", "problem.code"),
     ),
-    delete="delete",
 )
 
 group = group_for(POOLS)
@@ -94,6 +93,19 @@ def change(
     with current(context).connect() as roost:
         done = roost.pools.change(name, fields)
     say_done(context, POOLS, name, "is changed", done)
+
+
+@group.command("delete")
+def delete(
+    context: typer.Context,
+    name: Name,
+    force: Annotated[bool, typer.Option("--force", help="End its sessions first.")] = False,
+    output: Output = None,
+) -> None:
+    """Delete a pool and its desktops; without --force only one that nobody uses."""
+    with current(context).connect() as roost:
+        done = roost.pools.delete(name, **({"force": "true"} if force else {}))
+    say_done(context, POOLS, name, "is being deleted", done)
 
 
 @group.command("entitle")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from roost_client.cli.noun import Noun, group_for
+from roost_client.cli.noun import Noun, Verb, group_for
 from roost_client.cli.table import Column, when
 
 SESSIONS = Noun(
@@ -19,6 +19,7 @@ SESSIONS = Noun(
         Column("client", "client"),
         Column("since", "created_at", when),
     ),
+    verbs=(Verb("disconnect", "Cut the client off; the session stays.", "is disconnected"),),
     delete="logoff",
     deleted="is logged off",
 )
