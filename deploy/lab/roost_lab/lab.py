@@ -279,10 +279,8 @@ class Lab:
         """End every process, and take namespaces, links and mounts away."""
         if self.supervisor.answers():
             known = self.supervisor.states()
-            for name in [FRONT, *reversed(services.CENTRAL)]:
-                if name in known:
-                    say(f"{name} stops")
-                    self.supervisor.stop(name)
+            say(f"{FRONT} and {', '.join(services.CENTRAL)} stop")
+            self.supervisor.stop_together([FRONT, *services.CENTRAL])
             for node in self.nodes:
                 if node.name in known:
                     say(f"{node.name} stops")

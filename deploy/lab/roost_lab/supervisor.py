@@ -169,6 +169,18 @@ class Supervisor:
         """Stop a program and wait for its end; nothing where it does not run."""
         self._call("stopProcess", program, True, ignore=_NOT_RUNNING)
 
+    def stop_together(self, programs: Iterable[str], timeout_s: float = 60) -> None:
+        """Stop several programs at once and wait for the end of all."""
+        names = set(programs) & self.states().keys()
+        for name in names:
+            self._call("stopProcess", name, False, ignore=_NOT_RUNNING)
+
+        def stopped() -> bool:
+            states = self.states()
+            return not any(states[name] in ALIVE for name in names)
+
+        wait_for("the services stop", stopped, timeout_s=timeout_s, log=self._log)
+
     def restart(self, program: str) -> None:
         """Stop a program and wait until it runs again."""
         self.stop(program)
