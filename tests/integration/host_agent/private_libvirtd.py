@@ -109,12 +109,27 @@ class PrivateLibvirtd:
         self._init.stdin.close()
         self._log.close()
 
-    def disk(self, name: str, size: str = "64M", backing: str | None = None) -> str:
-        """An empty disk; with ``backing``, an overlay on that one."""
+    def disk(self, name: str) -> str:
+        """An empty disk."""
+        return self._create(name, size="64M")
+
+    def overlay(self, name: str, template: str) -> str:
+        """A disk as a desktop gets it: empty, on top of a template."""
+        return self._create(name, "-b", template, "-F", "qcow2")
+
+    def _create(self, name: str, *options: str, size: str = "") -> str:
         path = self.base / f"{name}.qcow2"
-        on = ["-b", backing, "-F", "qcow2"] if backing else []
-        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *on, path, size], check=True)
+        command = ["qemu-img", "create", "-q", "-f", "qcow2", *options, str(path)]
+        subprocess.run([*command, size] if size else command, check=True)
         return str(path)
+
+    def press_power_button(self, domain: str) -> None:
+        """ACPI's, as a person at a machine presses it."""
+        subprocess.run(
+            ["virsh", "-c", self.uri, "shutdown", domain, "--mode", "acpi"],
+            capture_output=True,
+            check=False,  # it may be off already
+        )
 
     def kill_qemu(self, name: str) -> None:
         """SIGKILL to the one QEMU of a domain with this name."""

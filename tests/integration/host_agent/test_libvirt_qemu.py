@@ -89,7 +89,7 @@ class TestLibvirtQemu(HypervisorContract):
         self, running: LibvirtDriver, libvirtd: PrivateLibvirtd
     ) -> None:
         base = libvirtd.disk("gone")
-        overlay = libvirtd.disk("overlay-of-gone", backing=base)
+        overlay = libvirtd.overlay("overlay-of-gone", base)
         await asyncio.to_thread(Path(base).unlink)
         command = wanted(disk=overlay)
         with pytest.raises(NotFound) as refused:
@@ -256,7 +256,7 @@ class TestLibvirtQemu(HypervisorContract):
 
 
 @asynccontextmanager
-async def _driver(libvirtd: PrivateLibvirtd) -> AsyncIterator[LibvirtDriver]:
+async def running_driver(libvirtd: PrivateLibvirtd) -> AsyncIterator[LibvirtDriver]:
     driver = LibvirtDriver(libvirtd.uri, address="127.0.0.1", profile=HOST, virt_type=VirtType.QEMU)
     task = asyncio.create_task(driver.run(lambda _: None))
 
@@ -274,9 +274,9 @@ async def _driver(libvirtd: PrivateLibvirtd) -> AsyncIterator[LibvirtDriver]:
 
 async def test_a_new_driver_takes_over_what_runs(libvirtd: PrivateLibvirtd) -> None:
     command, boot_id = wanted(disk=libvirtd.disk("taken-over"), generation=4), uuid4()
-    async with _driver(libvirtd) as first:
+    async with running_driver(libvirtd) as first:
         await first.start(command, boot_id)
-    async with _driver(libvirtd) as second:
+    async with running_driver(libvirtd) as second:
         (view,) = await second.domains(command.desktop_id)
         assert (view.mark.generation, view.mark.boot_id) == (4, boot_id)
         assert view.state is DomainState.RUNNING
