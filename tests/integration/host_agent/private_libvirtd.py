@@ -62,6 +62,10 @@ class PrivateLibvirtd:
         (base / "etc/qemu.conf").write_text(_QEMU_CONF.format(base=base))
         (base / "etc/libvirtd.conf").write_text(_LIBVIRTD_CONF.format(base=base, uuid=uuid4()))
         self._certificate()
+        # Mounted before the namespace is made, so that it is the same one on both sides.
+        self.small = base / "small"
+        self.small.mkdir()
+        self._mount("-t", "tmpfs", "-o", "size=256k", "tmpfs")
         self._log = (base / "init.log").open("wb")
         self._init = subprocess.Popen(
             [
@@ -107,6 +111,7 @@ class PrivateLibvirtd:
         self._init.wait(20)
         assert self._init.stdin is not None
         self._init.stdin.close()
+        subprocess.run(["umount", self.small], check=True)
         self._log.close()
 
     def disk(self, name: str) -> str:
@@ -116,6 +121,13 @@ class PrivateLibvirtd:
     def overlay(self, name: str, template: str) -> str:
         """A disk as a desktop gets it: empty, on top of a template."""
         return self._create(name, "-b", template, "-F", "qcow2")
+
+    def enlarge(self, size: str) -> None:
+        """Give ``small``, a file system of 256 KiB, more room."""
+        self._mount("-o", f"remount,size={size}")
+
+    def _mount(self, *arguments: str) -> None:
+        subprocess.run(["mount", *arguments, str(self.small)], check=True)
 
     def _create(self, name: str, *options: str, size: str = "") -> str:
         path = self.base / f"{name}.qcow2"

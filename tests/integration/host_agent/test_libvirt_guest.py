@@ -18,6 +18,7 @@ from tests.unit.host_agent.hypervisor_contract import eventually, wanted
 
 from roost_common.contracts.desktop import DomainState, StopReason
 from roost_common.contracts.spec import DesktopSpec
+from roost_host_agent.hypervisor import libvirt as driver_module
 from roost_host_agent.hypervisor.driver import DomainView
 from roost_host_agent.hypervisor.libvirt import LibvirtDriver
 
@@ -39,11 +40,11 @@ def template(libvirtd: PrivateLibvirtd) -> Path:
 
 @asynccontextmanager
 async def desktop(
-    libvirtd: PrivateLibvirtd, template: Path
+    libvirtd: PrivateLibvirtd, template: Path, folder: str = ""
 ) -> AsyncIterator[tuple[LibvirtDriver, UUID, str]]:
     command = wanted(spec=DesktopSpec(vcpus=1, memory_mib=256))
     name = command.desktop_name
-    path = await asyncio.to_thread(libvirtd.overlay, name, str(template))
+    path = await asyncio.to_thread(libvirtd.overlay, folder + name, str(template))
     command = wanted(command.desktop_id, disk=path, spec=command.spec)
     async with running_driver(libvirtd) as driver:
         await driver.start(command, uuid4())
@@ -108,3 +109,31 @@ async def test_a_user_who_shuts_down_is_told_from_a_request(
         view = await look(driver, desktop_id)
         assert view is not None
         assert view.stop_reason is StopReason.GUEST_SHUTDOWN
+
+
+async def test_full_storage_pauses_a_guest_that_goes_on_by_itself_when_there_is_room(
+    libvirtd: PrivateLibvirtd, template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver_module, "STORAGE_RETRY_S", 0.2)
+    async with desktop(libvirtd, template, "small/") as (driver, desktop_id, _):
+
+        async def stalled() -> bool:
+            view = await look(driver, desktop_id)
+            return view is not None and view.state is DomainState.PAUSED
+
+        await eventually(stalled, "the guest runs out of storage", BOOT_S)
+
+        async def explained() -> bool:
+            view = await look(driver, desktop_id)
+            return view is not None and (
+                view.problem is not None and view.problem.code == "desktop.storage-error"
+            )
+
+        await eventually(explained, "the pause is explained")
+        await asyncio.to_thread(libvirtd.enlarge, "64m")
+
+        async def tells() -> bool:
+            view = await look(driver, desktop_id)
+            return view is not None and view.guest is not None and view.problem is None
+
+        await eventually(tells, "the guest goes on until it tells of itself", BOOT_S)

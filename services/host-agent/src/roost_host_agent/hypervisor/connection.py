@@ -33,7 +33,7 @@ KEEPALIVE_COUNT: Final = 3
 OPEN_DEADLINE_S: Final = 15.0
 CALL_DEADLINE_S: Final = 60.0
 """Longer than libvirt's own 30 s of waiting for a domain's monitor."""
-THREADS: Final = 4
+THREADS: Final = 6
 RECONNECT_FIRST_S: Final = 0.2
 RECONNECT_MAX_S: Final = 5.0
 

@@ -41,6 +41,8 @@ from roost_host_agent.hypervisor.host_profile import HostProfile, VirtType
 
 GRAPHICS_SETTLE_S: Final = 0.2
 """A client opens and closes a dozen channels; they are looked at once, this much later."""
+POWER_AT_ONCE: Final = THREADS // 2
+"""Starting a guest may take seconds of storage; the other threads are for screens and reports."""
 STORAGE_RETRY_S: Final = 10.0
 
 
@@ -68,8 +70,7 @@ class LibvirtDriver:
         self._guests = GuestPoller(self._ask_guest, clock or SystemClock())
         self._reader = DomainReader(address, self._guests.info)
         self._power = DomainPower(self._reader, probe_direct_io=probe_direct_io)
-        # Starting a guest may take seconds of storage; a thread is always left for the rest.
-        self._power_slots = asyncio.Semaphore(THREADS - 1)
+        self._power_slots = asyncio.Semaphore(POWER_AT_ONCE)
         self._agent_pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="guest-agent")
         self._capabilities: HostCapabilities | None = None
         self._changed: Changed = _nobody
