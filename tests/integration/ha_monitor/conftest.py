@@ -102,10 +102,15 @@ class Node:
 
 
 class Listener:
-    """Somebody else's system: hears every event of ha-monitor."""
+    """Somebody else's system: hears every event of ha-monitor.
+
+    What a killed copy had sent but not yet struck off is sent again by another, with the same
+    id; like every consumer, this one takes a message once.
+    """
 
     def __init__(self) -> None:
         self.heard: list[Message] = []
+        self._ids: set[UUID] = set()
 
     @property
     def subscription(self) -> Subscription:
@@ -121,7 +126,9 @@ class Listener:
         return Subscription(queue, self._handle)
 
     async def _handle(self, delivery: Delivery) -> None:
-        self.heard.append(delivery.message)
+        if delivery.envelope.id not in self._ids:
+            self._ids.add(delivery.envelope.id)
+            self.heard.append(delivery.message)
 
     def health(self, node: str) -> list[HealthFact]:
         return [m for m in self.heard if isinstance(m, HealthFact) and m.node == node]

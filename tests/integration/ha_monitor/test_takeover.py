@@ -73,6 +73,27 @@ async def test_a_leader_that_stood_still_is_replaced_and_says_nothing_when_it_wa
     site.listener.assert_each_once("kvm1")
 
 
+async def test_a_leader_that_hears_nothing_makes_way_for_one_that_does(
+    site: Any, wire_to_the_bus: Any, eventually: Any
+) -> None:
+    node = site.node("kvm1")
+    node.live()
+    async with wire_to_the_bus() as (wire, amqp_url), site.copy(amqp_url):
+        await site.heard("kvm1", "up")
+        deaf = await site.holder()
+        async with site.copy():
+            wire.freeze()
+            await node.die()
+
+            async def taken_over() -> bool:
+                return await site.holder() not in (None, deaf)
+
+            await eventually(taken_over, "the one that hears holds the lease")
+            await site.heard("kvm1", "up", "suspected", "down")
+            wire.thaw()
+    site.listener.assert_each_once("kvm1")
+
+
 async def test_a_clean_stop_hands_over_at_once(site: Any, eventually: Any) -> None:
     leader = await site.process()
 

@@ -29,8 +29,6 @@ logger = log.get_logger(__name__)
 RENEW_S: Final = 1.0
 """A quarter of the lease's life: three tries may fail before another copy takes over."""
 HOUSEKEEPING_S: Final = 30.0
-BEATS_AT_ONCE: Final = 200
-"""A beat is handled in microseconds; the bus may send many ahead."""
 
 
 @asynccontextmanager
@@ -48,10 +46,15 @@ async def build(
     lease = Lease(LEASE, unit_of_work, clock)
     ears = Ears(lease.holder, clock)
     watch = Watch(ears, lease, unit_of_work, settings.policy, clock)
-    bus.subscribe(Subscription(ears.queue, ears.handle, prefetch=BEATS_AT_ONCE))
+    bus.subscribe(Subscription(ears.queue, ears.handle, prefetch=settings.prefetch))
 
     async def renew() -> None:
-        await lease.renew()
+        if ears.observing_since(clock.monotonic()) is not None:
+            await lease.renew()
+        elif lease.held:
+            # Who hears nothing can judge nobody; another copy may hear.
+            logger.warning("lease.given-up", lease=LEASE, why="deaf")
+            await lease.release()
 
     async def keep_house() -> None:
         await relay.pending()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from roost_common.settings import CentralSettings
@@ -29,6 +29,16 @@ class Settings(CentralSettings):
     alerts_kept_days: Annotated[
         int, Field(ge=1, description="Days for which cleared alerts can be looked up")
     ] = 90
+
+    prefetch: Annotated[
+        int, Field(ge=1, le=1000, description="Beats the bus sends ahead of their handling")
+    ] = 200
+
+    @model_validator(mode="after")
+    def _suspected_first(self) -> Settings:
+        if self.down_after_s <= self.suspect_after_s:
+            raise ValueError("down_after_s must be more than suspect_after_s")
+        return self
 
     @property
     def policy(self) -> Policy:
