@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -153,6 +154,10 @@ class World:
         job = await self.job(accepted["job_id"])
         assert job["state"] == "done", job
         return dict((await self.http.get(f"/api/v1/templates/{name}")).json())
+
+    def parts(self) -> set[str]:
+        """What is in the making."""
+        return {name for name in self.files() if name.endswith(".part")}
 
     def files(self) -> set[str]:
         """Every file below the storage root, markers apart."""
@@ -331,3 +336,22 @@ def outside(imaging_settings: Callable[..., Settings]) -> Start:
             yield world
 
     return begin
+
+
+@pytest.fixture
+async def jwks_url() -> AsyncIterator[str]:
+    """Broker's keys, served as broker serves them, for a service in a process of its own."""
+    body = json.dumps(SIGNER.jwks()).encode()
+    head = f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(head.encode() + body)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/jwks"
+    server.close()
+    await server.wait_closed()

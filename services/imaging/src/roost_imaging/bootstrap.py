@@ -57,6 +57,7 @@ async def build(
         job_cpu_s=settings.qemu_img_job_cpu_s,
         short_timeout_s=settings.storage_timeout_s,
         job_timeout_s=settings.job_timeout_s,
+        convert_bytes_per_s=settings.convert_bytes_per_s,
     )
     inspection = Inspection(
         qemu,

@@ -106,9 +106,11 @@ def measure_argv(image: OpenImage) -> list[str]:
     return ["measure", "--output=json", "-O", "qcow2", "-o", TEMPLATE_OPTIONS, image.alone]
 
 
-def convert_argv(image: OpenImage, target: Path) -> list[str]:
-    """``convert`` with progress."""
-    return ["convert", "-p", "-O", "qcow2", "-o", TEMPLATE_OPTIONS, image.alone, str(target)]
+def convert_argv(image: OpenImage, target: Path, bytes_per_s: int) -> list[str]:
+    """``convert`` with progress, not faster than ``bytes_per_s`` unless that is 0."""
+    rate = ["-r", str(bytes_per_s)] if bytes_per_s else []
+    options = ["-p", *rate, "-O", "qcow2", "-o", TEMPLATE_OPTIONS]
+    return ["convert", *options, image.alone, str(target)]
 
 
 def overlay_argv(target: Path, backing: Path, virtual_bytes: int) -> list[str]:
@@ -161,6 +163,7 @@ class QemuImg:
     job_cpu_s: int
     short_timeout_s: float
     job_timeout_s: float
+    convert_bytes_per_s: int = 0
     program: str = "qemu-img"
 
     async def info(self, image: OpenImage) -> ImageInfo:
@@ -205,7 +208,10 @@ class QemuImg:
                 progress(float(seen[-1]))
 
         code, _, stderr = await self._run(
-            convert_argv(image, target), image, self.job_cpu_s, on_output=on_output
+            convert_argv(image, target, self.convert_bytes_per_s),
+            image,
+            self.job_cpu_s,
+            on_output=on_output,
         )
         if code != 0:
             raise failure("convert", code, stderr)

@@ -58,6 +58,12 @@ class Settings(CentralSettings):
     job_timeout_s: Annotated[
         float, Field(gt=0, description="Longest time of one step of a job, such as a conversion")
     ] = 4 * 3600.0
+    convert_bytes_per_s: Annotated[
+        int,
+        Field(
+            ge=0, description="Most that an import reads and writes, for the desktops' sake; 0: all"
+        ),
+    ] = 0
     qemu_img_memory_bytes: Annotated[
         int, Field(ge=256 << 20, description="Address space of one qemu-img")
     ] = 2 * GIB
