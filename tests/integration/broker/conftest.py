@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -13,6 +14,7 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+
 from roost_broker.bootstrap import build
 from roost_broker.migrations import MIGRATIONS
 from roost_broker.settings import Settings
@@ -176,6 +178,20 @@ class Inventory:
             boot_id=boot_id,
             clients=clients,
         )
+
+    async def twice(self, site: Any, messages: list[Message], seed: int) -> None:
+        """Publish each twice with one id, in an order made from ``seed``; wait until handled."""
+        pairs = [(message, self.bus.envelope(message)) for message in messages] * 2
+        random.Random(seed).shuffle(pairs)
+        for message, envelope in pairs:
+            await self.bus.publish(message, envelope)
+        wanted = ", ".join(f"'{envelope.id}'" for _, envelope in pairs)
+
+        async def handled() -> bool:
+            found = await site.sql(f"select count(*) from inbox where message_id in ({wanted})")
+            return bool(found == len(messages))
+
+        await until(handled, why="handling")
 
     async def seen(self, boot_id: UUID, *, connected: bool, at: datetime | None = None) -> None:
         """The node's event."""

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+
 from roost_common.contracts.desktop import DesktopState, ReimageDesktop
 from roost_common.contracts.session import SessionEnded, SessionRequested
 
