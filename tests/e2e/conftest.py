@@ -12,7 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from tests.e2e.site import ROOT, Api, Lab, NewPool, NewScreen, NewUser, Screen, eventually
+from tests.e2e.site import ROOT, Api, Lab, NewPool, NewScreen, NewUser, Screen, eventually, word
 
 LAB_ENV = ROOT / ".roost" / "lab.env"
 PROGRAMS = ("Xvfb", "remote-viewer", "tesseract", "import", "xdotool", "virsh")
@@ -45,21 +45,28 @@ def lab() -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="session")
-def admin(lab: Lab) -> Api:
+def admin(lab: Lab) -> Iterator[Api]:
     """The administrator."""
-    return Api(lab.url, lab.variables["ROOST_ADMIN_USER"], lab.variables["ROOST_ADMIN_PASSWORD"])
+    variables = lab.variables
+    api = Api(lab.url, variables["ROOST_ADMIN_USER"], variables["ROOST_ADMIN_PASSWORD"])
+    yield api
+    api.http.close()
 
 
 @pytest.fixture
-def new_user(lab: Lab, admin: Api) -> NewUser:
+def new_user(lab: Lab, admin: Api) -> Iterator[NewUser]:
     """Makes users with a password of their own and no rights yet."""
+    made: list[Api] = []
 
     def make() -> Api:
-        name, password = f"u{uuid4().hex[:10]}", uuid4().hex
+        name, password = f"user-{word()}", uuid4().hex
         admin.call("POST", "/users", 201, json={"name": name, "password": password})
-        return Api(lab.url, name, password)
+        made.append(Api(lab.url, name, password))
+        return made[-1]
 
-    return make
+    yield make
+    for user in made:
+        user.http.close()
 
 
 @pytest.fixture
@@ -69,7 +76,7 @@ def new_pool(lab: Lab, admin: Api) -> NewPool:
     @contextmanager
     def make(users: list[Api], **settings: Any) -> Iterator[str]:
         demo = admin.get(f"/pools/{lab.variables['ROOST_DEMO_POOL']}")
-        name = f"p{uuid4().hex[:8]}"
+        name = word()
         body = {
             "name": name,
             "kind": "automatic",

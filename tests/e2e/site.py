@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import time
 from collections.abc import Callable
@@ -13,9 +14,15 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 import httpx
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 T = TypeVar("T")
+
+
+def word() -> str:
+    """A new name of letters that OCR does not take for others."""
+    return "".join(secrets.choice("abcdehkmnprtuwx") for _ in range(8))
 
 
 def eventually(question: Callable[[], T | None], within: float, what: str) -> T:
@@ -47,19 +54,15 @@ class Lab:
         """What ``deploy/lab/node`` does to a node."""
         subprocess.run([ROOT / "deploy" / "lab" / "node", name, verb], check=True)
 
-    def supervisor(self, *words: str) -> str:
-        """Ask the lab's process supervisor."""
-        command = str(ROOT / ".venv" / "bin" / "supervisorctl")
-        configuration = str(ROOT / ".roost" / "supervisor" / "supervisord.conf")
-        done = subprocess.run(
-            [command, "-c", configuration, *words], capture_output=True, text=True, check=False
-        )
-        return done.stdout
+    def crash(self, program: str) -> None:
+        """SIGKILL one of the lab's programs; its supervisor starts it anew."""
+        subprocess.run([ROOT / "deploy" / "lab" / "service", program, "kill"], check=True)
 
-    def pid(self, program: str) -> int:
-        """The process id of one of the lab's programs; 0 while it does not run."""
-        text = self.supervisor("pid", program).strip()
-        return int(text) if text.isdigit() else 0
+    def runs(self, program: str) -> bool:
+        """Whether it runs now."""
+        command = [str(ROOT / "deploy" / "lab" / "service"), program, "pid"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.returncode == 0 and done.stdout.strip() not in ("", "0")
 
 
 class Api:
@@ -169,8 +172,10 @@ class Screen:
         return path
 
     def text(self) -> str:
-        """What is on the screen now, as OCR reads it."""
+        """What is on the screen now, as OCR reads it: dark letters on white, whatever they were."""
         picture = self.picture()
+        with Image.open(picture) as image:
+            image.convert("L").point(lambda level: 0 if level > 120 else 255).save(picture)
         done = subprocess.run(
             ["tesseract", picture, "-", "--psm", "6"], capture_output=True, text=True, check=True
         )

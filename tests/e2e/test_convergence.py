@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import threading
 from collections import Counter
@@ -68,10 +66,10 @@ def converged(lab: Lab, admin: Api, pool: str) -> bool:
 
 
 def kill(lab: Lab, program: str) -> None:
-    """SIGKILL, as a crash; the supervisor starts it anew."""
-    pid = eventually(lambda: lab.pid(program), 30, f"{program} runs")
-    os.kill(pid, signal.SIGKILL)
-    eventually(lambda: lab.pid(program) not in (0, pid), 60, f"{program} runs again")
+    """SIGKILL, as a crash; wait only until it runs again, not until it works."""
+    eventually(lambda: lab.runs(program), 60, f"{program} runs")
+    lab.crash(program)
+    eventually(lambda: lab.runs(program), 60, f"{program} runs again")
 
 
 def broken(lab: Lab) -> list[str]:
