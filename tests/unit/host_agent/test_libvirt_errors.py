@@ -64,6 +64,12 @@ def error(code: int, text: str, domain: int = libvirt.VIR_FROM_QEMU) -> libvirt.
             Conflict,
             "host.name-taken",
         ),
+        (
+            libvirt.VIR_ERR_OPERATION_INVALID,
+            "Requested operation is not valid: domain is not running",
+            Conflict,
+            "desktop.not-running",
+        ),
         (libvirt.VIR_ERR_NO_DOMAIN, "Domain not found", NotFound, "desktop.not-found"),
         (
             libvirt.VIR_ERR_OPERATION_TIMEOUT,

@@ -7,7 +7,8 @@ one desktop overlap.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -43,8 +44,9 @@ class DomainPower:
         if domain is not None and facts is None:
             raise Conflict("host.name-taken", "A domain that is not Roost's has this id.")
         if domain is not None and facts is not None and domain.isActive():
-            self._go_on(conn, domain, facts, wanted, host)
-            return
+            with _unless_it_ended(domain):
+                self._go_on(conn, domain, facts, wanted, host)
+                return
         if wanted.disk is not None and conn.getType() == "QEMU":
             host = self._look_at(wanted.disk.path, host)
         if domain is not None and domain.name() != domain_xml.domain_name(wanted.desktop_name):
@@ -54,7 +56,9 @@ class DomainPower:
             domain.create()
         except libvirt.libvirtError:
             with suppress(libvirt.libvirtError):
-                _undefine(conn, domain)
+                # Not one that an earlier, slow start has brought up after all.
+                if not domain.isActive():
+                    _undefine(conn, domain)
             raise
 
     def _go_on(
@@ -101,11 +105,12 @@ class DomainPower:
             return
         if domain.isActive() and stop_by is not None:
             mark = replace(facts.mark, generation=generation, stop_by=stop_by)
-            # Also for the time after it has ended, so that it is known why.
-            _write_mark(domain, mark, _LIVE | _CONFIG)
-            self._reader.forget(desktop_id)
-            domain.shutdown()
-            return
+            with _unless_it_ended(domain):
+                # Also for the time after it has ended, so that it is known why.
+                _write_mark(domain, mark, _LIVE | _CONFIG)
+                self._reader.forget(desktop_id)
+                domain.shutdown()
+                return
         _destroy(domain)
         _undefine(conn, domain)
 
@@ -115,6 +120,16 @@ def resume(conn: libvirt.virConnect, desktop_id: UUID) -> None:
     domain = find(conn, desktop_id)
     if domain is not None and domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
         domain.resume()
+
+
+@contextmanager
+def _unless_it_ended(domain: libvirt.virDomain) -> Iterator[None]:
+    """A guest may end between two calls: then what follows the block is right for it."""
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID or domain.isActive():
+            raise
 
 
 def _destroy(domain: libvirt.virDomain) -> None:

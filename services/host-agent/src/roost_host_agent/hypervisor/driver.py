@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 from roost_common.contracts.base import Problem
@@ -27,7 +27,7 @@ from roost_common.contracts.desktop import (
     StopReason,
 )
 from roost_common.contracts.host import HostCapabilities, HostStats
-from roost_common.errors import Outage
+from roost_common.errors import Conflict, Outage
 
 Changed = Callable[[UUID], None]
 """Called on the event loop with the id of a desktop that changed; it must not block."""
@@ -92,6 +92,14 @@ class DisplayAccess:
 def outage() -> Outage:
     """Nothing can be asked of the hypervisor now."""
     return Outage("host.libvirt-unavailable", "libvirt does not answer on this host.")
+
+
+NOT_RUNNING: Final = "desktop.not-running"
+
+
+def not_running() -> Conflict:
+    """The desktop, or the run of it that was meant, is over."""
+    return Conflict(NOT_RUNNING, "The desktop, or this run of it, is not here any more.")
 
 
 class Hypervisor(Protocol):

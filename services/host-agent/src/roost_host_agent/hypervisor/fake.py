@@ -34,6 +34,7 @@ from roost_host_agent.hypervisor.driver import (
     DomainView,
     Mark,
     NodeView,
+    not_running,
     outage,
 )
 
@@ -217,9 +218,7 @@ class FakeHypervisor:
             or domain.view.state is not DomainState.RUNNING
             or boot_id not in {None, domain.view.mark.boot_id}
         ):
-            raise Conflict(
-                "desktop.not-running", "The desktop, or this run of it, is not here any more."
-            )
+            raise not_running()
         return domain
 
     def _end(self, domain: _Domain, reason: StopReason) -> None:

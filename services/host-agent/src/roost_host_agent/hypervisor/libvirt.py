@@ -31,10 +31,12 @@ from roost_host_agent.hypervisor.domain_facts import DomainFacts
 from roost_host_agent.hypervisor.domain_power import DomainPower
 from roost_host_agent.hypervisor.domain_reader import DomainReader, find
 from roost_host_agent.hypervisor.driver import (
+    NOT_RUNNING,
     Changed,
     DisplayAccess,
     DomainView,
     NodeView,
+    not_running,
 )
 from roost_host_agent.hypervisor.guest_poller import AT_ONCE, GuestPoller
 from roost_host_agent.hypervisor.host_profile import HostProfile, VirtType
@@ -144,7 +146,7 @@ class LibvirtDriver:
             try:
                 domain, _ = self._running(conn, desktop_id, boot_id)
             except RoostError as error:
-                if error.code == _NOT_RUNNING:
+                if error.code == NOT_RUNNING:
                     return
                 raise
             spice_display.set_password(domain, spice_display.new_password(), None)
@@ -164,7 +166,7 @@ class LibvirtDriver:
             or not domain.isActive()
             or boot_id not in {None, facts.mark.boot_id}
         ):
-            raise Conflict(_NOT_RUNNING, "The desktop, or this run of it, is not here any more.")
+            raise not_running()
         return domain, facts
 
     # --- around them ----------------------------------------------------------------------------
@@ -205,9 +207,6 @@ class LibvirtDriver:
                 # It pauses again at once while the storage still fails.
                 with suppress(RoostError):
                     await self._connection.call(partial(domain_power.resume, desktop_id=desktop_id))
-
-
-_NOT_RUNNING: Final = "desktop.not-running"
 
 
 def _nobody(_desktop_id: UUID) -> None:

@@ -19,7 +19,7 @@ from roost_common.errors import (
     RoostError,
     Unavailable,
 )
-from roost_host_agent.hypervisor.driver import outage
+from roost_host_agent.hypervisor.driver import not_running, outage
 
 _CONNECTION: Final = frozenset(
     {
@@ -86,6 +86,8 @@ def _by_text(text: str) -> RoostError | None:
         return NotFound("desktop.disk-missing", "{reason}", reason=text)
     if _RESOURCES.search(text):
         return NoCapacity("host.resources", "{reason}", reason=_last_words(text))
+    if "domain is not running" in text:
+        return not_running()
     if _NAME_TAKEN.search(text):
         return Conflict("host.name-taken", "{reason}", reason=text)
     return None
