@@ -37,6 +37,7 @@ class Domain:
     boot_id: UUID
     state: DomainState = DomainState.RUNNING
     reason: StopReason | None = None
+    asked_to_stop: bool = False
 
 
 @dataclass
@@ -88,6 +89,7 @@ class FakeNode:
         if domain is not None and domain.state is DomainState.RUNNING:
             domain.generation = command.generation
             if command.stop is StopMode.SHUTDOWN:
+                domain.asked_to_stop = True
                 return  # the guest takes its time; `shut_down` ends it
         self._remove(desktop, command.generation)
 

@@ -297,7 +297,8 @@ class Desktop(DesktopRow, Base):
         elif was_up or (self._ended and not had_ended):
             gone = StopReason.LOST if seen.state is DomainState.ABSENT else StopReason.CRASHED
             self._note_stopped(was_up, seen.stop_reason or gone, now)
-        elif self._refused:
+        elif self._refused and self.told is Power.OFF and seen.state is not DomainState.ABSENT:
+            # It is off, and the node says what keeps it from forgetting it.
             self.problem = seen.problem
         return True
 
@@ -343,6 +344,8 @@ class Desktop(DesktopRow, Base):
         """It does not run, or not any more: what follows from the reason."""
         ran_well = was_up and self.up_since is not None and now - self.up_since >= STABLE
         self.boot_id, self.spice, self.up_since = None, None, None
+        if was_up:
+            self.problem = None  # what troubled it while it ran
         if Power.OFF in (self.told, self.power) or self.deleting or not self._disk_is_ready:
             # It was to stop anyway; a re-image says by itself what is to be afterwards.
             self.stop_reason = StopReason.REQUESTED
@@ -432,6 +435,8 @@ class Desktop(DesktopRow, Base):
         self.reserved_vcpus = self.reserved_memory_mib = 0
         self.seen_state, self.seen_generation, self.seen_problem = None, 0, None
         self.boot_id, self.spice, self.up_since = None, None, None
+        if self.power is Power.OFF:
+            self.problem = None
         self._nothing_asked()
 
     def refuse_place(self, problem: Problem, now: datetime) -> None:

@@ -1,0 +1,86 @@
+"""A host: decisions of people and words of ha-monitor stay apart."""
+
+from __future__ import annotations
+
+import pytest
+from tests.unit.inventory.stage import FakeNode
+
+from roost_common.contracts.host import Health, HostState
+from roost_common.errors import Conflict
+from roost_common.testing.clock import FakeClock
+from roost_inventory.model import Administrative, Host
+from roost_inventory.settings import Settings
+
+CLOCK = FakeClock()
+
+
+def host(**facts: object) -> Host:
+    node = FakeNode("n1", CLOCK)
+    made = Host.enrolled(node.report(), Health.UP, CLOCK.now())
+    for name, value in facts.items():
+        setattr(made, name, value)
+    return made
+
+
+def test_a_node_waits_for_approval_whatever_its_health() -> None:
+    made = host()
+    for health in Health:
+        made.note_health(health)
+        assert made.state is HostState.PENDING_APPROVAL
+        assert not made.usable
+    for decision in (made.enter_maintenance, made.activate):
+        with pytest.raises(Conflict):
+            decision()
+
+
+def test_health_never_touches_what_people_decided() -> None:
+    made = host()
+    assert made.approve(CLOCK.now())
+    assert not made.approve(CLOCK.now())
+    assert made.usable
+    assert made.enter_maintenance()
+    for health, state in [
+        (Health.UP, HostState.MAINTENANCE),
+        (Health.SUSPECTED, HostState.NON_RESPONSIVE),
+        (Health.DOWN, HostState.DOWN),
+        (Health.RECOVERED, HostState.NON_RESPONSIVE),
+        (Health.UP, HostState.MAINTENANCE),
+    ]:
+        made.note_health(health)
+        assert made.state is state
+        assert made.administrative is Administrative.MAINTENANCE
+    assert made.activate()
+    assert not made.activate()
+    assert made.usable
+
+
+def test_only_an_idle_host_out_of_service_is_removed() -> None:
+    made = host()
+    made.approve(CLOCK.now())
+    with pytest.raises(Conflict, match=r"host\.in-service"):
+        made.require_removable(0)
+    made.enter_maintenance()
+    with pytest.raises(Conflict, match=r"host\.has-desktops"):
+        made.require_removable(1)
+    made.require_removable(0)
+
+
+def test_an_agent_that_starts_anew_counts_from_then() -> None:
+    made = host()
+    clock = FakeClock()
+    clock.advance(100)
+    made.note_report(FakeNode("n1", clock, agent_id=made.agent_id).report(), clock.now())
+    assert made.agent_since == CLOCK.now()
+    made.note_report(FakeNode("n1", clock).report(), clock.now())
+    assert made.agent_since == clock.now()
+
+
+def test_names_to_be_approved_are_a_list_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "AMQP_URL": "amqp://x/",
+        "LISTEN": "127.0.0.1:1",
+        "DATABASE_URL": "postgresql+asyncpg://x/y",
+        "AUTO_APPROVE": "node-*, rack7-?",
+    }.items():
+        monkeypatch.setenv(f"ROOST_INVENTORY_{name}", value)
+    assert Settings().auto_approve == ("node-*", "rack7-?")
