@@ -39,9 +39,10 @@ from roost_ha_monitor.bootstrap import build
 from roost_ha_monitor.migrations import MIGRATIONS
 from roost_ha_monitor.settings import Settings
 
-SUSPECT_S, DOWN_S, QUIET_S = 1.6, 2.2, 1.0
+SUSPECT_S, DOWN_S, QUIET_S = 2.0, 3.0, 1.0
 BEAT_S = 0.2
-DEADLINE_S = 20.0
+DEADLINE_S = 45.0
+START_DEADLINE_S = 90.0
 
 
 async def until(check: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> None:
@@ -218,7 +219,7 @@ class Site:
             except httpx.TransportError:
                 return False
 
-        await until(ready, "the copy is ready")
+        await until(ready, "the copy is ready", START_DEADLINE_S)
         return process
 
     def client(self, parts: Parts, *roles: Role) -> httpx.AsyncClient:
