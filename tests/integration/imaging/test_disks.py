@@ -16,9 +16,9 @@ from roost_common.testing.bus import delivery, twice_and_out_of_order
 from roost_imaging.disks import DiskKeeper
 from roost_imaging.handlers import Handlers
 from roost_imaging.lanes import Lanes
-from roost_imaging.model import DiskState
 from roost_imaging.qemu_img import QemuImg
 from roost_imaging.repository import Disks
+from roost_imaging.states import DiskState
 
 pytestmark = pytest.mark.integration
 World = Any

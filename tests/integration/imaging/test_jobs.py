@@ -19,8 +19,8 @@ import pytest
 import sqlalchemy as sa
 
 from roost_common.contracts.template import JobFinished, TemplateCreated
-from roost_imaging.model import JobState
 from roost_imaging.repository import Jobs
+from roost_imaging.states import JobState
 
 pytestmark = pytest.mark.integration
 World = Any

@@ -59,6 +59,7 @@ async def build(
         job_timeout_s=settings.job_timeout_s,
         convert_bytes_per_s=settings.convert_bytes_per_s,
     )
+    qemu.require()
     inspection = Inspection(
         qemu,
         lanes,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from roost_imaging.model import StorageState
+from roost_imaging.states import StorageState
 from roost_imaging.storage_files import Capacity
 
 RECOVERY: Final = 1.05

@@ -23,15 +23,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from roost_common.contracts.disk import EnsureDisk
-
-
-class Known(StrEnum):
-    """What the row says: its state's words."""
-
-    PENDING = "pending"
-    READY = "ready"
-    DELETING = "deleting"
-    DELETED = "deleted"
+from roost_imaging.states import DiskState
 
 
 class Step(StrEnum):
@@ -51,7 +43,7 @@ class DiskFacts:
     """What is known of a disk."""
 
     generation: int
-    state: Known
+    state: DiskState
     template_id: UUID | None
     template_version: int | None
 
@@ -61,13 +53,13 @@ def decide(wish: EnsureDisk, known: DiskFacts | None) -> Step:
     if known is not None and wish.generation < known.generation:
         return Step.DROP
     if not wish.present:
-        gone = known is not None and known.state is Known.DELETED
+        gone = known is not None and known.state is DiskState.DELETED
         return Step.CONFIRM_REMOVED if gone else Step.REMOVE
     if known is None or wish.generation > known.generation:
-        busy = known is not None and known.state is Known.DELETING
+        busy = known is not None and known.state is DiskState.DELETING
         return Step.REFUSE_BUSY if busy else Step.MAKE
-    if known.state in (Known.DELETING, Known.DELETED):
+    if known.state in (DiskState.DELETING, DiskState.DELETED):
         return Step.DROP
     if (known.template_id, known.template_version) != (wish.template_id, wish.template_version):
         return Step.REFUSE_BASE
-    return Step.CONFIRM if known.state is Known.READY else Step.MAKE
+    return Step.CONFIRM if known.state is DiskState.READY else Step.MAKE

@@ -24,12 +24,13 @@ from roost_common.contracts.disk import DiskDeleted, DiskReady, DiskRefused, Ens
 from roost_common.errors import Conflict, NotFound, Outage, RoostError, Unavailable
 from roost_common.outbox import Transaction, UnitOfWork
 from roost_imaging import metrics, overlay_files, storage_files
-from roost_imaging.disk_plan import DiskFacts, Known, Step, decide
+from roost_imaging.disk_plan import DiskFacts, Step, decide
 from roost_imaging.lanes import Lanes
 from roost_imaging.layout import Layout
-from roost_imaging.model import Disk, DiskState
+from roost_imaging.model import Disk
 from roost_imaging.qemu_img import QemuImg
 from roost_imaging.repository import Disks, StorageDomains, Templates
+from roost_imaging.states import DiskState
 
 logger = log.get_logger(__name__)
 
@@ -288,9 +289,7 @@ class DiskKeeper:
 
 
 def _facts(disk: Disk) -> DiskFacts:
-    return DiskFacts(
-        disk.generation, Known(disk.state.value), disk.template_id, disk.template_version
-    )
+    return DiskFacts(disk.generation, disk.state, disk.template_id, disk.template_version)
 
 
 async def _layout_of(transaction: Transaction, disk: Disk) -> Layout | None:
@@ -298,7 +297,7 @@ async def _layout_of(transaction: Transaction, disk: Disk) -> Layout | None:
     if disk.storage_id is None:
         return None
     domain = await StorageDomains(transaction.session).get(str(disk.storage_id))
-    return Layout(domain.id, Path(domain.path))
+    return domain.layout
 
 
 async def _base_of(transaction: Transaction, disk: Disk) -> Base | None:

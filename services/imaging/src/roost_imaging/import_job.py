@@ -19,9 +19,10 @@ from roost_imaging.image_format import Format
 from roost_imaging.image_inspection import Inspected, Inspection
 from roost_imaging.lanes import Lane, Lanes
 from roost_imaging.layout import Layout
-from roost_imaging.model import Job, JobState
+from roost_imaging.model import Job
 from roost_imaging.qemu_img import OpenImage, QemuImg
 from roost_imaging.repository import Jobs, Templates
+from roost_imaging.states import JobState
 
 Report = Callable[[float], None]
 """Is told how many percent of a job are done."""

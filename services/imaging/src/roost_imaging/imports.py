@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
 from uuid import UUID, uuid4
 
@@ -13,18 +12,10 @@ from roost_common.outbox import Transaction, UnitOfWork
 from roost_imaging import storage_files
 from roost_imaging.image_inspection import Inspection
 from roost_imaging.lanes import Lanes
-from roost_imaging.layout import Layout
-from roost_imaging.model import (
-    Job,
-    JobState,
-    StorageDomain,
-    Template,
-    TemplateState,
-    TemplateVersion,
-    VersionState,
-)
+from roost_imaging.model import Job, StorageDomain, Template, TemplateVersion
 from roost_imaging.repository import Jobs, StorageDomains, Templates
 from roost_imaging.schemas import NewTemplate, NewVersion, Source
+from roost_imaging.states import JobState, TemplateState, VersionState
 from roost_imaging.wakers import Wake
 
 KIND: Final = "template.import"
@@ -118,7 +109,7 @@ class Imports:
     async def _inspect(self, source: Source, domain: StorageDomain) -> None:
         path = _path_of(source)
         async with self._inspection.of(path, source.format):
-            layout = Layout(domain.id, Path(domain.path))
+            layout = domain.layout
             # What it will need exactly is measured by the job; a full domain is told at once.
             await self._lanes.of(domain.id).run(
                 storage_files.require_free, layout, 0, self._reserve

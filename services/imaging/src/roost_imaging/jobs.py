@@ -8,8 +8,9 @@ from roost_common.contracts.template import JobFinished
 from roost_common.errors import Conflict, RoostError
 from roost_common.outbox import Transaction, UnitOfWork
 from roost_imaging import metrics
-from roost_imaging.model import Job, JobState
+from roost_imaging.model import Job
 from roost_imaging.repository import Jobs, Templates
+from roost_imaging.states import JobState
 from roost_imaging.wakers import Wake
 
 

@@ -57,6 +57,7 @@ class Lane:
             raise self._silent()
         async with self._width:
             result = _in_thread(self.name, function, *args, **kwargs)
+            result.add_done_callback(_seen)
             # wait, not wait_for: the thread cannot be cancelled, only left behind.
             done, _ = await asyncio.wait([result], timeout=timeout_s)
             if done:
@@ -68,14 +69,18 @@ class Lane:
 
     def _came_back(self, result: asyncio.Future[Any]) -> None:
         self._stuck.discard(result)
-        if not result.cancelled():
-            result.exception()  # whoever asked has gone; its outcome is of no interest any more
         logger.info("storage.came-back", lane=self.name, stuck=self.stuck)
 
     def _silent(self) -> RoostError:
         return Unavailable(
             "storage.unavailable", "The storage does not answer.", retry_after_s=self._timeout_s
         )
+
+
+def _seen(result: asyncio.Future[Any]) -> None:
+    """Whoever asked may have gone; then the outcome is of no interest, and no unseen error."""
+    if not result.cancelled():
+        result.exception()
 
 
 def _in_thread(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -27,3 +28,11 @@ LEFTOVERS_REMOVED: Final = Counter(
 OVERLAYS_MISSING: Final = Counter(
     "roost_imaging_overlays_missing_total", "Overlays that were not on their storage when measured"
 )
+
+
+def forget_storage(name: str) -> None:
+    """A domain that is gone is not shown any more."""
+    with contextlib.suppress(KeyError):  # this copy may never have watched it
+        for kind in ("total", "used", "free"):
+            STORAGE_BYTES.remove(name, kind)
+        STORAGE_USABLE.remove(name)

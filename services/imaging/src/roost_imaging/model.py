@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final
+from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -17,6 +18,16 @@ from roost_common.errors import Conflict
 from roost_common.idempotency import add_idempotency_table
 from roost_common.lease import add_lease_table
 from roost_common.outbox import add_message_tables
+from roost_imaging.layout import Layout
+from roost_imaging.states import (
+    DISK_MOVES,
+    JOB_MOVES,
+    DiskState,
+    JobState,
+    StorageState,
+    TemplateState,
+    VersionState,
+)
 
 
 class Base(db.Base):
@@ -42,76 +53,6 @@ def _words(words: type[StrEnum]) -> sa.Enum:
     )
 
 
-class StorageState(StrEnum):
-    """What can be done with a storage domain now."""
-
-    UP = "up"
-    FULL = "full"
-    """Less is free than the reserve: nothing new is made, what is there works."""
-    UNAVAILABLE = "unavailable"
-    """It does not answer, or is not mounted."""
-
-
-class TemplateState(StrEnum):
-    """Whether a template can be used."""
-
-    IMPORTING = "importing"
-    """Its first version is being made."""
-    READY = "ready"
-    DELETING = "deleting"
-
-
-class VersionState(StrEnum):
-    """Whether a version of a template can be used."""
-
-    IMPORTING = "importing"
-    READY = "ready"
-
-
-class DiskState(StrEnum):
-    """What is known of a disk's present generation."""
-
-    PENDING = "pending"
-    """Wanted, not made yet."""
-    READY = "ready"
-    DELETING = "deleting"
-    DELETED = "deleted"
-    """A tombstone: a late message of this or an older generation brings nothing back."""
-
-
-class JobState(StrEnum):
-    """Where a job stands."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    DONE = "done"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-_JOB_MOVES: Final = {
-    JobState.QUEUED: {JobState.RUNNING, JobState.CANCELLED},
-    JobState.RUNNING: {
-        JobState.QUEUED,
-        JobState.RUNNING,
-        JobState.DONE,
-        JobState.FAILED,
-        JobState.CANCELLED,
-    },
-    JobState.DONE: set[JobState](),
-    JobState.FAILED: set[JobState](),
-    JobState.CANCELLED: set[JobState](),
-}
-"""Running to running is a job taken from a worker that died; to queued, one given back."""
-_DISK_MOVES: Final = {
-    DiskState.PENDING: {DiskState.PENDING, DiskState.READY, DiskState.DELETING},
-    DiskState.READY: {DiskState.PENDING, DiskState.DELETING},
-    DiskState.DELETING: {DiskState.DELETING, DiskState.DELETED},
-    DiskState.DELETED: {DiskState.PENDING, DiskState.DELETING},
-}
-"""Which generation may do so is `disk_plan`'s to decide."""
-
-
 class StorageDomain(Base):
     """A shared directory that holds templates and overlays."""
 
@@ -126,6 +67,11 @@ class StorageDomain(Base):
     free_bytes: Mapped[int] = mapped_column(sa.BigInteger)
     created_at: Mapped[datetime]
     checked_at: Mapped[datetime]
+
+    @property
+    def layout(self) -> Layout:
+        """Where things lie in it."""
+        return Layout(self.id, Path(self.path))
 
 
 class Template(Base):
@@ -242,7 +188,7 @@ class Disk(Base):
         self.counted_at = None
 
     def _move(self, to: DiskState) -> None:
-        if to not in _DISK_MOVES[self.state]:
+        if to not in DISK_MOVES[self.state]:
             raise Conflict(
                 "disk.state", "A disk that is {state} cannot become {to}.",
                 state=self.state.value, to=to.value,
@@ -277,7 +223,7 @@ class Job(Base):
     @property
     def finished(self) -> bool:
         """Whether nothing will change any more."""
-        return not _JOB_MOVES[self.state]
+        return not JOB_MOVES[self.state]
 
     def take(self, worker: UUID, now: datetime) -> None:
         """A worker starts it, or starts it anew after another one died."""
@@ -304,6 +250,6 @@ class Job(Base):
             self.percent = 100.0
 
     def _move(self, to: JobState) -> None:
-        if to not in _JOB_MOVES[self.state]:
+        if to not in JOB_MOVES[self.state]:
             raise Conflict("job.finished", "The job is {state} already.", state=self.state.value)
         self.state = to

@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,8 +32,14 @@ not a whole cluster. No lazy refcounts: a desktop whose host died must start wit
 TEMPLATE_OPTIONS: Final = "compat=1.1,cluster_size=128k,lazy_refcounts=off"
 """Not compressed, not preallocated: every desktop reads the base all the time, nobody writes it;
 clusters as large as the overlays', so that the tables for a large base stay in cache."""
-_ENVIRONMENT: Final = {"LC_ALL": "C", "PATH": os.defpath, "MALLOC_ARENA_MAX": "2"}
+_ENVIRONMENT: Final = {
+    "LC_ALL": "C",
+    "PATH": os.environ.get("PATH", os.defpath),
+    "MALLOC_ARENA_MAX": "2",
+}
 """Messages in one language; few malloc arenas, each of which reserves 64 MiB of address space."""
+_WRAPPERS: Final = ("setpriv", "prlimit")
+"""From util-linux."""
 _KEPT_OUTPUT: Final = 64 << 10
 _KILL_WAIT_S: Final = 2.0
 _PROGRESS: Final = re.compile(rb"\((\d+(?:\.\d+)?)/100%\)")
@@ -165,6 +172,12 @@ class QemuImg:
     job_timeout_s: float
     convert_bytes_per_s: int = 0
     program: str = "qemu-img"
+
+    def require(self) -> None:
+        """Raises `FileNotFoundError` at the start where a program is missing."""
+        for program in (self.program, *_WRAPPERS):
+            if shutil.which(program) is None:
+                raise FileNotFoundError(f"{program} is not installed")
 
     async def info(self, image: OpenImage) -> ImageInfo:
         """What it is. Raises `Invalid` for what cannot be read as its format."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Final
 from uuid import UUID
 
@@ -24,6 +23,7 @@ from roost_imaging.layout import Layout
 from roost_imaging.model import Disk
 from roost_imaging.overlay_files import Survey
 from roost_imaging.repository import Disks, Jobs, StorageDomains, Templates
+from roost_imaging.states import DiskState, StorageState
 from roost_imaging.templates import TemplateKeeper
 
 logger = log.get_logger(__name__)
@@ -66,7 +66,12 @@ class Reaper:
     async def _layouts(self) -> dict[UUID, Layout]:
         async with self._unit() as transaction:
             domains = await StorageDomains(transaction.session).all()
-        return {domain.id: Layout(domain.id, Path(domain.path)) for domain in domains}
+        # What is away would come first for ever, and keep the others from being measured.
+        return {
+            domain.id: domain.layout
+            for domain in domains
+            if domain.state is not StorageState.UNAVAILABLE
+        }
 
     async def _finish_deletions(self) -> None:
         async with self._unit() as transaction:
@@ -104,10 +109,10 @@ class Reaper:
     async def _recount(self, layouts: dict[UUID, Layout]) -> bool:
         before = self._unit.clock.now() - self._recount_age
         async with self._unit() as transaction:
-            disks = await Disks(transaction.session).to_count(before, self._batch)
+            disks = await Disks(transaction.session).to_count(layouts, before, self._batch)
         by_domain: dict[UUID, list[Disk]] = {}
         for disk in disks:
-            if disk.storage_id in layouts:
+            if disk.storage_id is not None:
                 by_domain.setdefault(disk.storage_id, []).append(disk)
         counted = await asyncio.gather(
             *(self._survey(layouts[key], chosen) for key, chosen in by_domain.items())
@@ -116,7 +121,7 @@ class Reaper:
 
     async def _survey(self, layout: Layout, disks: Sequence[Disk]) -> bool:
         wanted = [(disk.id, disk.generation) for disk in disks]
-        ready = {disk.id for disk in disks if disk.used_bytes}
+        ready = {disk.id for disk in disks if disk.state is DiskState.READY}
         found: list[Survey] = []
         try:
             found = await self._lanes.of(layout.storage_id).run(

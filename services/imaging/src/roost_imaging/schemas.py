@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -12,21 +11,10 @@ from pydantic import AfterValidator, Field
 from roost_common.contracts.base import Problem
 from roost_common.contracts.spec import OsFamily
 from roost_common.http import ApiModel
-from roost_imaging.layout import Layout
-from roost_imaging.model import (
-    Disk,
-    DiskState,
-    Job,
-    JobState,
-    StorageDomain,
-    StorageState,
-    Template,
-    TemplateState,
-    TemplateVersion,
-    VersionState,
-)
+from roost_imaging.model import Disk, Job, StorageDomain, Template, TemplateVersion
 from roost_imaging.repository.pages import as_id
 from roost_imaging.saving import BaseUse, total_saved_bytes
+from roost_imaging.states import DiskState, JobState, StorageState, TemplateState, VersionState
 
 
 def _no_id(name: str) -> str:
@@ -270,8 +258,7 @@ class ImageView(ApiModel):
         """From its row and the names of what it lies on."""
         path = None
         if domain is not None and disk.state is DiskState.READY:
-            layout = Layout(domain.id, Path(domain.path))
-            path = str(layout.disk_file(disk.id, disk.generation))
+            path = str(domain.layout.disk_file(disk.id, disk.generation))
         return cls(
             id=disk.id,
             kind="overlay",

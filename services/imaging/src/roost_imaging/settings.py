@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import SettingsConfigDict
 
 from roost_common.settings import CentralSettings
@@ -14,16 +14,26 @@ GIB: Final = 1 << 30
 TIB: Final = 1 << 40
 
 
+def _absolute(path: Path) -> Path:
+    # Overlays name their base by its path: it must mean the same to everybody.
+    if not path.is_absolute() or ".." in path.parts:
+        raise ValueError("an absolute path without .. is needed")
+    return path
+
+
+Directory = Annotated[Path, AfterValidator(_absolute)]
+
+
 class Settings(CentralSettings):
     """The settings of imaging."""
 
     model_config = SettingsConfigDict(env_prefix="ROOST_IMAGING_", extra="forbid", frozen=True)
 
     import_dir: Annotated[
-        Path, Field(description="The only directory from which images are imported by path")
+        Directory, Field(description="The only directory from which images are imported by path")
     ]
     storage_root: Annotated[
-        Path, Field(description="Storage domains are directories inside this one")
+        Directory, Field(description="Storage domains are directories inside this one")
     ]
     max_virtual_bytes: Annotated[
         int, Field(ge=1 << 20, description="Largest virtual disk that may be imported")

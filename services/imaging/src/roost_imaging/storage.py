@@ -1,4 +1,8 @@
-"""Storage domains: making, forgetting, and watching their capacity."""
+"""Storage domains: making, forgetting, and watching their capacity.
+
+A domain is mounted at the same path on this service's machine and on every node: an overlay names
+its base by that path.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,10 @@ from roost_common.outbox import Transaction, UnitOfWork
 from roost_imaging import capacity, metrics, storage_files
 from roost_imaging.lanes import Lanes
 from roost_imaging.layout import Layout
-from roost_imaging.model import StorageDomain, StorageState
+from roost_imaging.model import StorageDomain
 from roost_imaging.repository import StorageDomains
 from roost_imaging.schemas import NewStorage
+from roost_imaging.states import StorageState
 from roost_imaging.storage_files import Capacity
 
 logger = log.get_logger(__name__)
@@ -88,18 +93,18 @@ class StorageKeeper:
                     templates=templates.get(domain.id, 0),
                     disks=disks.get(domain.id, 0),
                 )
-            layout = Layout(domain.id, Path(domain.path))
+            layout = domain.layout
             await transaction.session.delete(domain)
-            await transaction.session.flush()
-            # A directory that is gone or belongs to another domain needs no tidying up.
-            await self._unmark(layout)
+        # Only now: with the mark gone and the row still there, it would be unavailable for ever.
+        await self._unmark(layout)
+        metrics.forget_storage(domain.name)
         logger.info("storage.deleted", storage=domain.name)
 
     async def watch(self, storage_id: UUID) -> None:
         """Look at one domain, and say so when its state has changed."""
         async with self._unit() as transaction:
             domain = await StorageDomains(transaction.session).get(str(storage_id))
-            layout = Layout(domain.id, Path(domain.path))
+            layout = domain.layout
         found: Capacity | None = None
         code: str | None = None
         try:

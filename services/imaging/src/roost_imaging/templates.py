@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from uuid import UUID
 
 from roost_common import log
@@ -11,9 +10,8 @@ from roost_common.errors import Conflict, Unavailable
 from roost_common.outbox import UnitOfWork
 from roost_imaging import template_files
 from roost_imaging.lanes import Lanes
-from roost_imaging.layout import Layout
-from roost_imaging.model import TemplateState
 from roost_imaging.repository import Jobs, StorageDomains, Templates
+from roost_imaging.states import TemplateState
 
 logger = log.get_logger(__name__)
 
@@ -67,7 +65,7 @@ class TemplateKeeper:
             if template is None or template.state is not TemplateState.DELETING:
                 return
             domain = await StorageDomains(transaction.session).get(str(template.storage_id))
-            layout = Layout(domain.id, Path(domain.path))
+            layout = domain.layout
         await self._lanes.of(layout.storage_id).run(template_files.remove, layout, template_id)
         async with self._unit() as transaction:
             templates = Templates(transaction.session)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
@@ -20,8 +19,9 @@ from roost_common.outbox import Transaction, UnitOfWork
 from roost_imaging.import_job import Held, ImportJob
 from roost_imaging.jobs import end_without_result
 from roost_imaging.layout import Layout
-from roost_imaging.model import Job, JobState
+from roost_imaging.model import Job
 from roost_imaging.repository import Jobs, StorageDomains, Templates
+from roost_imaging.states import JobState
 
 logger = log.get_logger(__name__)
 
@@ -188,7 +188,7 @@ async def _layout_of(transaction: Transaction, job: Job) -> Layout | None:
     if template is None:
         return None
     domain = await StorageDomains(transaction.session).get(str(template.storage_id))
-    return Layout(domain.id, Path(domain.path))
+    return domain.layout
 
 
 async def _stopped(*tasks: asyncio.Task[object]) -> None:

@@ -11,10 +11,11 @@ from roost_common.errors import NotFound
 from roost_common.http import Admin, Page, Paging, encode_cursor
 from roost_common.outbox import Transaction
 from roost_imaging.api.dependencies import Imaging, cut
-from roost_imaging.model import Disk, DiskState
+from roost_imaging.model import Disk
 from roost_imaging.repository import Disks, StorageDomains, Templates
 from roost_imaging.repository.pages import as_id
 from roost_imaging.schemas import ImageView
+from roost_imaging.states import DiskState
 
 router = APIRouter(prefix="/api/v1/images", tags=["images"])
 

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Response
 
 from roost_common.http import Admin, Page, Paging, encode_cursor
 from roost_imaging.api.dependencies import Imaging, cut
-from roost_imaging.model import JobState
 from roost_imaging.repository import Jobs
 from roost_imaging.schemas import JobView
+from roost_imaging.states import JobState
 
 router = APIRouter(prefix="/api/v1/jobs", tags=["jobs"])
 

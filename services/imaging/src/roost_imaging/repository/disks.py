@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,8 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from roost_common.http import PageQuery
-from roost_imaging.model import Disk, DiskState
+from roost_imaging.model import Disk
 from roost_imaging.repository.pages import Listing, page
+from roost_imaging.states import DiskState
 
 
 class Disks:
@@ -48,11 +49,14 @@ class Disks:
         query = sa.select(Disk).where(Disk.state == DiskState.DELETING).limit(limit)
         return (await self._session.scalars(query)).all()
 
-    async def to_count(self, before: datetime, limit: int) -> Sequence[Disk]:
-        """Those not measured since, the longest first."""
+    async def to_count(
+        self, storage_ids: Iterable[UUID], before: datetime, limit: int
+    ) -> Sequence[Disk]:
+        """Those in these domains not measured since, the longest first."""
         query = (
             sa.select(Disk)
             .where(
+                Disk.storage_id.in_(list(storage_ids)),
                 Disk.state.in_((DiskState.READY, DiskState.PENDING)),
                 sa.or_(Disk.counted_at.is_(None), Disk.counted_at < before),
             )

@@ -12,8 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from roost_common.errors import NotFound
 from roost_common.http import PageQuery
-from roost_imaging.model import Job, JobState
+from roost_imaging.model import Job
 from roost_imaging.repository.pages import Listing, as_id, page
+from roost_imaging.states import JobState
 
 _ACTIVE: Final = (JobState.QUEUED, JobState.RUNNING)
 

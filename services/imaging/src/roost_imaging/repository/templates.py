@@ -10,9 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from roost_common.errors import NotFound
 from roost_common.http import PageQuery
-from roost_imaging.model import Disk, Template, TemplateState, TemplateVersion, VersionState
+from roost_imaging.model import Disk, Template, TemplateVersion
 from roost_imaging.repository.pages import Listing, by_key, page
 from roost_imaging.saving import BaseUse
+from roost_imaging.states import TemplateState, VersionState
 
 
 class Templates:
