@@ -112,6 +112,8 @@ async def test_observations_twice_in_any_order(ready_site: Any, seed: int) -> No
 
 async def test_log_off_resets_the_desktop(ready_site: Any, eventually: Any) -> None:
     site = ready_site
+    await site.call("PATCH", "/pools/win", json={"min": 2})
+    await site.settled(free=2)
     session_id, desktop_id, boot_id = await opened(site, site.ann)
     await site.inventory.seen(boot_id, connected=True)
     await site.becomes(session_id, "active")
@@ -146,6 +148,8 @@ async def test_log_off_resets_the_desktop(ready_site: Any, eventually: Any) -> N
 async def test_a_used_run_is_never_free_again(ready_site: Any, eventually: Any) -> None:
     """Inventory's news of the run that was just used must not make it free."""
     site = ready_site
+    await site.call("PATCH", "/pools/win", json={"min": 2})
+    await site.settled(free=2)
     session_id, desktop_id, _boot_id = await opened(site, site.ann)
     site.inventory.holding = True
     used = site.inventory.views[desktop_id]

@@ -47,6 +47,8 @@ class Parts:
     app: ASGIApp
     tasks: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
     """Loops, relays: cancelled after the bus and HTTP have been drained."""
+    on_stopping: list[Callable[[], None]] = field(default_factory=list)
+    """Called first, before HTTP takes no more: for requests that wait for something."""
     on_stop: list[Callable[[], Awaitable[Any]]] = field(default_factory=list)
     """Called last, whatever happened, in order."""
 
@@ -144,6 +146,8 @@ async def running(parts: Parts, settings: ServiceSettings) -> AsyncIterator[None
                 group.create_task(_endless(task), name=name) for name, task in parts.tasks.items()
             ]
             yield
+            for notify in parts.on_stopping:
+                notify()
             server.should_exit = True
             await asyncio.gather(http, parts.bus.drain(STOP_DEADLINE_S - 5))
             for task in [*others, bus]:

@@ -123,6 +123,7 @@ async def build(settings: Settings, *, clock: Clock | None = None) -> AsyncItera
                 "displays": displays.run,
                 "waiting-room": waiting_room.run,
             },
+            on_stopping=[waiting_room.close],
         )
     finally:
         passwords.close()

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from pydantic import BaseModel
 
 from roost_broker import metrics
-from roost_broker.displays import NOT_RUNNING, Displays
+from roost_broker.displays import NOT_RUNNING, RETRY_AFTER_S, Displays
 from roost_broker.ending import Ending
 from roost_broker.launch import Granted, Queued, Ready, Refused, Step, Wish
 from roost_broker.launch_decision import LaunchDecision

@@ -32,6 +32,9 @@ SITE_WIDE: Final = ("placement.", "storage.", "template.")
 SILENT_HOST: Final = Problem(
     code="host.unreachable", detail="The desktop's host does not answer for now."
 )
+TEMPLATE_GONE: Final = Problem(
+    code="template.unknown", detail="The pool's template, or this version of it, is gone."
+)
 
 
 def site_wide(code: str) -> bool:

@@ -22,13 +22,8 @@ from roost_broker.schemas import (
     UserView,
 )
 from roost_broker.vv import Screen
-from roost_common.contracts.base import Problem
 from roost_common.contracts.session import EndReason, SessionState
 from roost_common.security import Role
-
-TEMPLATE_GONE = Problem(
-    code="template.unknown", detail="The pool's template, or this version of it, is gone."
-)
 
 MyState = Literal["connected", "disconnected", "available", "starting", "busy", "unavailable"]
 
@@ -53,9 +48,7 @@ def group_view(group: Group, members: Sequence[str]) -> GroupView:
     )
 
 
-def pool_view(
-    pool: Pool, picture: Picture, *, template: str, template_gone: bool, waiting: int
-) -> PoolView:
+def pool_view(pool: Pool, picture: Picture, *, template: str, waiting: int) -> PoolView:
     """A pool as it should be and as it is."""
     return PoolView(
         id=pool.id,
@@ -82,7 +75,7 @@ def pool_view(
             troubled=picture.troubled,
         ),
         waiting=waiting,
-        problem=TEMPLATE_GONE if template_gone else reason(picture),
+        problem=reason(picture),
     )
 
 

@@ -37,6 +37,11 @@ class WaitingRoom:
         """Whether this process is about to stop: nobody should wait any longer."""
         return self._closed.is_set()
 
+    @property
+    def occupied(self) -> int:
+        """How many wait."""
+        return sum(len(entries) for entries in self._waiting.values())
+
     def wake(self) -> None:
         """Something moved."""
         if self._waiting:

@@ -91,13 +91,11 @@ async def _views(parts: Broker, transaction: Transaction, pools: Sequence[Pool])
     pictures = await Desktops(session).pictures([(pool.id, pool.max) for pool in pools], now)
     waiting = await parts.launches(session).waiting([pool.id for pool in pools], now)
     names = await Pools(session).template_names([pool.template_id for pool in pools])
-    gone = await Pools(session).without_template([pool.id for pool in pools])
     return [
         pool_view(
             pool,
             pictures[pool.id],
             template=names.get(pool.template_id, str(pool.template_id)),
-            template_gone=pool.id in gone,
             waiting=waiting.get(pool.id, 0),
         )
         for pool in pools

@@ -11,9 +11,10 @@ import sqlalchemy as sa
 
 from roost_broker.launch import Place
 from roost_broker.model import Pool, PoolDesktop
-from roost_broker.phase import Phase
+from roost_broker.phase import TEMPLATE_GONE, Phase
 from roost_broker.pool_plan import Member, blocked
 from roost_broker.queue import Picture
+from roost_broker.repository.pools import Pools
 from roost_common.contracts.base import Problem
 from roost_common.contracts.desktop import DesktopState
 from roost_common.contracts.spec import TemplateRef
@@ -150,7 +151,11 @@ class Desktops:
         for pool_id, phase, problem, count, since in rows:
             found = None if problem is None else Problem.model_validate(problem)
             groups[pool_id].append(_Counted(Phase(phase), found, count, since))
-        return {key: _picture(most, groups[key], now) for key, most in pools}
+        without = await Pools(self._session).without_template(list(groups))
+        return {
+            key: _picture(most, groups[key], now, TEMPLATE_GONE if key in without else None)
+            for key, most in pools
+        }
 
     async def forget_refused(self, pool_id: UUID, before: datetime) -> None:
         """Names that were refused longer ago may be tried again."""
@@ -182,7 +187,9 @@ class _Counted:
     since: datetime
 
 
-def _picture(most: int, groups: Sequence[_Counted], now: datetime) -> Picture:
+def _picture(
+    most: int, groups: Sequence[_Counted], now: datetime, obstacle: Problem | None
+) -> Picture:
     counts = dict.fromkeys(Phase, 0)
     refusals: list[tuple[str, datetime]] = []
     troubles: list[Problem] = []
@@ -204,5 +211,6 @@ def _picture(most: int, groups: Sequence[_Counted], now: datetime) -> Picture:
         troubled=counts[Phase.TROUBLED],
         leaving=counts[Phase.LEAVING],
         problem=troubles[0] if troubles else None,
-        blocked=problems.get(blocked((trouble.code for trouble in troubles), refusals, now)),
+        blocked=obstacle
+        or problems.get(blocked((trouble.code for trouble in troubles), refusals, now)),
     )
