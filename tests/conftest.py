@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -47,15 +48,12 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def servers_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where servers keep their files; readable by the users they run as."""
-    path = tmp_path_factory.mktemp("servers")
-    for parent in [path, *path.parents]:
-        if parent == Path("/"):
-            break
-        if parent.stat().st_uid == os.getuid():
-            parent.chmod(parent.stat().st_mode | 0o711)
-    return path
+def servers_dir() -> Iterator[Path]:
+    """Where servers keep their files; open to the users they run as, unlike pytest's own."""
+    with tempfile.TemporaryDirectory(prefix="roost-servers-") as name:
+        path = Path(name)
+        path.chmod(0o711)
+        yield path
 
 
 @pytest.fixture(scope="session")

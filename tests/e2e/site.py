@@ -177,7 +177,11 @@ class Screen:
         with Image.open(picture) as image:
             image.convert("L").point(lambda level: 0 if level > 120 else 255).save(picture)
         done = subprocess.run(
-            ["tesseract", picture, "-", "--psm", "6"], capture_output=True, text=True, check=True
+            ["tesseract", picture, "-", "--psm", "6"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "OMP_THREAD_LIMIT": "1"},
         )
         return done.stdout
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.e2e.site import Api, Lab, NewPool, NewUser, eventually
+from tests.e2e.site import ROOT, Api, Lab, NewPool, NewUser, eventually
 
 
 def refusal(user: Api, pool: str, **body: Any) -> tuple[int, str]:
@@ -29,7 +29,8 @@ def test_strangers_and_mistakes_change_nothing(
         huge = ann.http.post("/api/v1/launch", json={"pool": "x" * (2 << 20)})
         assert huge.status_code == 413
         assert admin.items("/sessions") == before
-        taken = {"name": pool, "kind": "automatic", "template": "demo", "min": 0, "max": 1}
+        template = admin.get(f"/pools/{pool}")["template"]
+        taken = {"name": pool, "kind": "automatic", "template": template, "min": 0, "max": 1}
         assert admin.call("POST", "/pools", 409, json=taken).json()["code"] == "pool.name-taken"
         giant = {**taken, "name": "giant", "spec": {"vcpus": 1, "memory_mib": 16 * 1024 * 1024}}
         refused = admin.call("POST", "/pools", 422, json=giant).json()
@@ -61,6 +62,7 @@ def test_a_pool_without_room_says_so_and_recovers(
             )
             for node in lab.nodes:
                 admin.call("POST", f"/hosts/{node}/activate", 200, 202, 204)
+            eventually(lambda: refusal(ann, pool)[0] in (200, 202), 90, "there are hosts again")
             assert ann.launch(pool)["state"] == "ready"
     finally:
         for node in lab.nodes:
@@ -70,8 +72,6 @@ def test_a_pool_without_room_says_so_and_recovers(
 def test_full_storage_is_told_and_recovered_from(
     admin: Api, lab: Lab, new_user: NewUser, new_pool: NewPool
 ) -> None:
-    from tests.e2e.site import ROOT
-
     [storage] = admin.items("/storage")
     marker = ROOT / ".roost" / "storage" / storage["name"] / ".roost-storage"
     if not marker.exists():
@@ -85,6 +85,7 @@ def test_full_storage_is_told_and_recovered_from(
                 lambda: refusal(ann, pool) == (503, "storage.unavailable"), 90, "told: storage"
             )
             hidden.rename(marker)
+            eventually(lambda: refusal(ann, pool)[0] in (200, 202), 90, "storage is back")
             assert ann.launch(pool)["state"] == "ready"
     finally:
         if hidden.exists():
