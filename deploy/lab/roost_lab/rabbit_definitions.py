@@ -69,7 +69,7 @@ def render(
                 # Binding a queue needs the right to write to it and to read from the exchange;
                 # a dead-letter exchange the right to write to it; a reply goes by amq.default.
                 write=rf"^(roost\.(events|telemetry|dead)|{own}|amq\.default)$",
-                read=rf"^(roost\.(commands|dead)|{own})$",
+                read=rf"^(roost\.commands|{own})$",
             )
         )
         topics += [

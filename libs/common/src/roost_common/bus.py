@@ -33,6 +33,7 @@ from aio_pika.abc import (
 )
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 from pydantic import ValidationError
+from yarl import URL
 
 from roost_common import log, metrics, topology
 from roost_common.clock import Clock, SystemClock
@@ -48,6 +49,8 @@ B = TypeVar("B", bound=Body)
 
 NO_CONSUMER: Final = "bus.no-consumer"
 """Code of the error for a command whose queue does not exist."""
+HEARTBEAT_S: Final = 10
+"""AMQP heartbeat; a silent peer is given up after about two of them."""
 PUBLISH_DEADLINE_S: Final = 10.0
 RETRY_STEPS_S: Final = (0.2, 1.0, 3.0)
 """Back-off by delivery count; each delivery keeps one place of the prefetch meanwhile."""
@@ -87,8 +90,16 @@ class _Link:
 class Bus:
     """This process's place on the bus; ``run`` keeps it connected until cancelled."""
 
-    def __init__(self, url: str, service: str, *, clock: Clock | None = None) -> None:
-        self._url = url
+    def __init__(
+        self, url: str, service: str, *, clock: Clock | None = None, buries: bool = True
+    ) -> None:
+        """``buries``: this process sees to it that dead letters are kept.
+
+        Central services do; an agent may not touch the queue that holds everybody's dead.
+        """
+        # A partition must be noticed in seconds; RabbitMQ's own default is a minute.
+        self._url = str(URL(url).update_query(heartbeat=HEARTBEAT_S))
+        self._buries = buries
         self._service = service
         self._source = f"/roost/{service}"
         self._clock = clock or SystemClock()
@@ -182,6 +193,8 @@ class Bus:
     async def _build(self, connection: AbstractConnection) -> _Link:
         publishing = await connection.channel(publisher_confirms=True, on_return_raises=True)
         exchanges = await _declare_exchanges(publishing)
+        if self._buries:
+            await _declare_graveyard(publishing)
         replies = await publishing.declare_queue(
             f"roost.{self._service}.replies.{uuid4()}", exclusive=True, auto_delete=True
         )
@@ -195,8 +208,10 @@ class Bus:
         channel = await link.connection.channel(publisher_confirms=False)
         await channel.set_qos(prefetch_count=subscription.prefetch)
         spec = subscription.queue
+        # A half-open connection keeps its exclusive name until the bus gives it up.
+        name = f"{spec.name}.{uuid4().hex[:8]}" if spec.exclusive else spec.name
         queue = await channel.declare_queue(
-            spec.name,
+            name,
             durable=spec.durable,
             exclusive=spec.exclusive,
             auto_delete=spec.auto_delete,
@@ -417,16 +432,19 @@ class Bus:
 
 
 async def _declare_exchanges(channel: AbstractChannel) -> dict[str, AbstractExchange]:
-    exchanges = {
+    # Queues name the dead-letter exchange in their arguments, so everybody declares it.
+    await channel.declare_exchange(topology.DEAD, aio_pika.ExchangeType.FANOUT, durable=True)
+    return {
         name: await channel.declare_exchange(name, aio_pika.ExchangeType.TOPIC, durable=True)
         for name in (topology.EVENTS, topology.COMMANDS, topology.TELEMETRY)
     }
-    dead = await channel.declare_exchange(topology.DEAD, aio_pika.ExchangeType.FANOUT, durable=True)
+
+
+async def _declare_graveyard(channel: AbstractChannel) -> None:
     graveyard = await channel.declare_queue(
         topology.DEAD, durable=True, arguments={"x-queue-type": "quorum"}
     )
-    await graveyard.bind(dead)
-    return exchanges
+    await graveyard.bind(topology.DEAD)
 
 
 def _to_amqp(body: bytes, envelope: Envelope, *, persistent: bool) -> aio_pika.Message:
