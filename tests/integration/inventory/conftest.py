@@ -24,7 +24,7 @@ from roost_inventory.api import ROUTERS
 from roost_inventory.api.parts import Inventory
 from roost_inventory.handlers import Handlers
 from roost_inventory.migrations import MIGRATIONS
-from roost_inventory.reconciler import Reconciler
+from roost_inventory.reconciler import BATCH, Reconciler
 from roost_inventory.settings import Settings
 
 SIGNER = TokenSigner(new_signing_key(), SystemClock(), lifetime=timedelta(minutes=30))
@@ -54,14 +54,6 @@ async def database_url(new_database: NewDatabase) -> str:
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    """Connections to it."""
-    database = Database(database_url, "inventory", pool=8)
-    yield database
-    await database.close()
-
-
-@pytest.fixture
 def settings(database_url: str) -> Settings:
     """Settings; no address of a bus that anything would use."""
     return Settings(
@@ -73,18 +65,38 @@ def settings(database_url: str) -> Settings:
     )
 
 
+NewCopy = Callable[..., Site]
+
+
 @pytest.fixture
-def site(database: Database, settings: Settings, clock: FakeClock) -> Site:
+async def new_copy(
+    database_url: str, settings: Settings, clock: FakeClock
+) -> AsyncIterator[NewCopy]:
+    """Makes copies of inventory on one database, each with connections of its own."""
+    made: list[Database] = []
+
+    def make(*, batch: int = BATCH) -> Site:
+        database = Database(database_url, "inventory", pool=8)
+        made.append(database)
+        unit = UnitOfWork(database, "inventory", clock)
+        return Site(
+            database=database,
+            unit=unit,
+            clock=clock,
+            handlers=Handlers(unit, settings, lambda: None),
+            reconciler=Reconciler(unit, settings, batch=batch),
+            settings=settings,
+        )
+
+    yield make
+    for database in made:
+        await database.close()
+
+
+@pytest.fixture
+def site(new_copy: NewCopy) -> Site:
     """Inventory without a bus: the test hands messages on."""
-    unit = UnitOfWork(database, "inventory", clock)
-    return Site(
-        database=database,
-        unit=unit,
-        clock=clock,
-        handlers=Handlers(unit, settings, lambda: None),
-        reconciler=Reconciler(unit, settings),
-        settings=settings,
-    )
+    return new_copy()
 
 
 @pytest.fixture

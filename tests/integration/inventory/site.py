@@ -82,14 +82,15 @@ class Site:
         for _ in range(rounds):
             await self.reconcile()
             spoken = await self.collect()
-            answers = [answer for message, node in spoken for answer in self._answer(message, node)]
+            answers = [answer for message, node in spoken for answer in self.answer(message, node)]
             for answer in answers:
                 await self.tell(answer)
             if not spoken:
                 return
         raise AssertionError("they talk for ever")
 
-    def _answer(self, message: Message, node: str | None) -> list[Message]:
+    def answer(self, message: Message, node: str | None) -> list[Message]:
+        """What a node or imaging says to it."""
         if isinstance(message, EnsureDesktop) and node in self.nodes:
             return [self.nodes[node].take(message)]
         if isinstance(message, EnsureDisk):

@@ -30,17 +30,18 @@ WAKE_PER_FREED: Final = 4
 class Reconciler:
     """One pass of the loop; `roost_common.loops.Loop` calls it."""
 
-    def __init__(self, unit_of_work: UnitOfWork, settings: Settings) -> None:
+    def __init__(self, unit_of_work: UnitOfWork, settings: Settings, *, batch: int = BATCH) -> None:
         self._unit = unit_of_work
+        self._batch = batch
         self._overcommit = settings.overcommit
         self._policy = settings.placement_policy
 
     async def step(self) -> bool:
-        """Look at up to `BATCH` desktops; True when there may be more."""
+        """Look at up to a batch of desktops; True when there may be more."""
         now = self._unit.clock.now()
         async with self._unit() as transaction:
             desktops = Desktops(transaction.session)
-            due = await desktops.due(now, BATCH)
+            due = await desktops.due(now, self._batch)
             if not due:
                 return False
             await self._note_reachability(transaction, due)
@@ -52,7 +53,7 @@ class Reconciler:
                 await transaction.session.flush()
                 await desktops.wake_waiting(freed * WAKE_PER_FREED, now)
         metrics.RECONCILED.inc(len(due))
-        return len(due) == BATCH or freed > 0
+        return len(due) == self._batch or freed > 0
 
     @staticmethod
     async def _note_reachability(transaction: Transaction, due: Sequence[Desktop]) -> None:
