@@ -30,7 +30,7 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.schema import CreateSchema
 
-from roost_common.errors import Conflict, Outage, RoostError, Unavailable
+from roost_common.errors import Conflict, Invalid, Outage, RoostError, Unavailable
 
 NAMING: Final = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -62,7 +62,7 @@ def new_metadata() -> sa.MetaData:
     return sa.MetaData(naming_convention=NAMING)
 
 
-def translate(error: Exception) -> RoostError | None:
+def translate(error: Exception) -> RoostError | None:  # noqa: PLR0911 - one line for each kind
     """The error of ours that a database error means, or None where it is a bug."""
     if isinstance(error, (ConnectionError, TimeoutError, exc.TimeoutError, exc.InterfaceError)):
         return Outage("database.unavailable", "The database does not answer.")
@@ -73,6 +73,9 @@ def translate(error: Exception) -> RoostError | None:
         return Unavailable("database.busy", "Another transaction was in the way.")
     if error.connection_invalidated or state[:2] in _OUTAGE_CLASSES:
         return Outage("database.unavailable", "The database does not answer.")
+    if state == "22021":
+        # character_not_in_repertoire: PostgreSQL's text holds everything but NUL.
+        return Invalid("request.invalid-text", "Text may not contain the character NUL.")
     if isinstance(error, exc.IntegrityError):
         return Conflict("database.conflict", "Another change came first.")
     return None
