@@ -182,8 +182,8 @@ class Desktops:
     async def count_by_state(self) -> dict[DesktopState, int]:
         """How many living desktops are in each state."""
         query = sa.select(Desktop.state, sa.func.count()).where(_LIVING).group_by(Desktop.state)
-        rows = (await self._session.execute(query)).tuples()
-        return dict(rows.all())
+        rows = (await self._session.execute(query)).all()
+        return {row[0]: row[1] for row in rows}
 
     async def forget_deleted(self, before: datetime) -> None:
         """Drop the tombstones of long ago."""

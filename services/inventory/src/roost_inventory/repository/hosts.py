@@ -103,8 +103,8 @@ class Hosts:
     async def count_by_state(self) -> dict[HostState, int]:
         """How many hosts are in each state."""
         query = sa.select(Host.state, sa.func.count()).group_by(Host.state)
-        rows = (await self._session.execute(query)).tuples()
-        return dict(rows.all())
+        rows = (await self._session.execute(query)).all()
+        return {row[0]: row[1] for row in rows}
 
     async def remove(self, host: Host) -> None:
         """Forget it; it is enrolled anew when it reports again."""

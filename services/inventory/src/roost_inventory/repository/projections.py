@@ -79,8 +79,8 @@ class Pools:
         if not ids:
             return {}
         query = sa.select(Pool.id, Pool.name).where(Pool.id.in_(ids))
-        rows = (await self._session.execute(query)).tuples()
-        return dict(rows.all())
+        rows = (await self._session.execute(query)).all()
+        return {row[0]: row[1] for row in rows}
 
     async def ids_of(self, key: str) -> tuple[UUID, ...]:
         """Ids of the pools with this id or name; a deleted pool's desktops may still be there."""
