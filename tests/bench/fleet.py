@@ -115,7 +115,7 @@ def _environment(
             "SIGNING_KEY_FILE": root / "key.pem",
             "ADMIN_PASSWORD_FILE": root / "password",
         },
-        "inventory": {"AUTO_APPROVE": '["bench-*"]'},
+        "inventory": {"AUTO_APPROVE": "bench-*"},
         "imaging": {"IMPORT_DIR": root / "import", "STORAGE_ROOT": root / "storage"},
     }
     settings |= {name: str(value) for name, value in own.get(service, {}).items()}

@@ -138,6 +138,8 @@ class RabbitServer:
         self.epmd.start(self.epmd_command(), self.environment())
         self.daemon.start(self.command(), self.environment())
         self.wait(timeout_s=timeout_s)
+        # It listens a moment before quorum queues can be declared.
+        self.ctl("await_startup")
 
     def wait(self, *, timeout_s: float = 120, supervised: bool = False) -> None:
         """Wait until AMQP answers; ``supervised`` where somebody else started it."""
