@@ -318,7 +318,8 @@ async def world(start: Start) -> AsyncIterator[World]:
             await done.wait()
 
     holding = asyncio.create_task(hold())
-    await asyncio.wait({holding, ready}, return_when=asyncio.FIRST_COMPLETED)
+    both: set[asyncio.Future[Any]] = {holding, ready}
+    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
     if holding.done():
         await holding
     yield await ready

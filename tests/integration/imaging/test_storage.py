@@ -6,7 +6,7 @@ import asyncio
 import os
 import subprocess
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -126,7 +126,7 @@ async def test_below_the_reserve_a_domain_is_full(start: Callable[..., Any]) -> 
 
 
 @pytest.fixture
-def small(tmp_path: Path, imaging_settings: object) -> AsyncIterator[Path]:
+def small(tmp_path: Path, imaging_settings: object) -> Iterator[Path]:
     """A file system of 48 MiB below the storage root."""
     if os.geteuid() != 0:
         if os.environ.get("CI"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -171,7 +172,11 @@ def test_a_job_s_life() -> None:
 @pytest.mark.parametrize("state", [JobState.DONE, JobState.FAILED, JobState.CANCELLED])
 def test_an_ended_job_stays_ended(state: JobState) -> None:
     one = job(state)
-    for move in (lambda: one.take(UUID(int=1), NOW), lambda: one.finish(JobState.DONE, NOW)):
+    moves: list[Callable[[], None]] = [
+        lambda: one.take(UUID(int=1), NOW),
+        lambda: one.finish(JobState.DONE, NOW),
+    ]
+    for move in moves:
         with pytest.raises(Conflict) as caught:
             move()
         assert caught.value.code == "job.finished"
