@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -16,6 +17,8 @@ from roost_common.contracts.desktop import (
     DeleteDesktop,
     EnsureDesktop,
     GuestInfo,
+    Power,
+    SetDesktopPower,
     StopMode,
 )
 from roost_common.contracts.display import Done, RebootDesktop
@@ -31,7 +34,7 @@ from roost_common.contracts.session import (
 from roost_common.contracts.spec import OsFamily
 from roost_common.contracts.template import TemplateCreated, TemplateDeleted
 from roost_common.security import Role
-from roost_common.testing.bus import FakeBus
+from roost_common.testing.bus import FakeBus, delivery
 
 pytestmark = pytest.mark.integration
 
@@ -174,6 +177,19 @@ async def test_shutting_down_asks_the_guest_and_may_turn_into_a_power_off(
     await site.settle()
     assert node.commands[-1].stop is StopMode.POWEROFF
     assert (await http.get("/api/v1/desktops/d1")).json()["state"] == "stopped"
+
+
+async def test_an_order_given_here_is_not_outdated_by_a_clock_that_is_ahead(
+    http: httpx.AsyncClient, site: Site
+) -> None:
+    await site.add_node("n1")
+    desktop = await running(site)
+    ahead = delivery(SetDesktopPower(desktop_id=desktop, power=Power.ON))
+    time = site.clock.now() + timedelta(hours=1)
+    envelope = ahead.envelope.model_copy(update={"time": time})
+    await site.handlers.handle(ahead.model_copy(update={"envelope": envelope}))
+    await http.post("/api/v1/desktops/d1/poweroff")
+    assert (await site.row(desktop)).power is Power.OFF
 
 
 async def test_creating_with_a_key_twice_makes_one(http: httpx.AsyncClient, site: Site) -> None:

@@ -46,4 +46,5 @@ def emit(transaction: Transaction, message: Message, node: str | None) -> None:
 def publish_new(transaction: Transaction, desktop: Desktop, now: datetime) -> None:
     """Say that there is one more."""
     desktop.touch(now)
+    logger.info("desktop.created", desktop=str(desktop.id), name=desktop.name)
     transaction.emit(event_for(None, desktop.view(), disk_renewed=False, why=desktop.stop_reason))

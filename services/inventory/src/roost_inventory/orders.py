@@ -26,10 +26,15 @@ NAME_TAKEN = "desktop.name-taken"
 class Order:
     """Circumstances of an order."""
 
-    given_at: datetime
-    """By the clock of whoever gave it; of two power orders the later one counts."""
+    given_at: datetime | None
+    """By the clock of whoever gave it: of two power orders the later one counts. None for one that
+    is given here and now, and so is later than any, whatever other clocks say."""
     now: datetime
     correlation_id: str
+
+    def later_than(self, earlier: datetime) -> datetime:
+        """When it was given, as it compares with an earlier order."""
+        return self.given_at or max(self.now, earlier)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +67,7 @@ async def create(
         template=wanted.template,
         spec=wanted.spec,
         power=wanted.power,
-        ordered_at=order.given_at,
+        ordered_at=order.given_at or order.now,
         now=order.now,
         correlation_id=order.correlation_id,
     )
@@ -93,7 +98,9 @@ def set_power(
 ) -> bool:
     """Make it run or stop; False when a newer order or its deletion stands above this one."""
     with published(transaction, desktop):
-        taken = desktop.order_power(power, order.given_at, stop=stop, grace_s=grace_s)
+        taken = desktop.order_power(
+            power, order.later_than(desktop.power_ordered_at), stop=stop, grace_s=grace_s
+        )
     return _followed(desktop, order, taken)
 
 
@@ -117,7 +124,8 @@ def reimage(
     with published(transaction, desktop):
         taken = desktop.order_reimage(disk_generation, template)
         if taken:
-            desktop.order_power(power, order.given_at, stop=StopMode.POWEROFF, grace_s=0)
+            given_at = order.later_than(desktop.power_ordered_at)
+            desktop.order_power(power, given_at, stop=StopMode.POWEROFF, grace_s=0)
     return _followed(desktop, order, taken)
 
 

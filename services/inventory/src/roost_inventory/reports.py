@@ -40,6 +40,8 @@ class Reports:
         self._auto_approve = settings.auto_approve
         self._interval = timedelta(seconds=settings.readings_interval_s)
         self._wake = wake
+        self._strangers: dict[str, frozenset[UUID]] = {}
+        """Domains nobody ordered, by node: said once, not with every report."""
 
     async def reported(self, delivery: Delivery, report: HostReport) -> None:
         """Enrol the node, or take in what is new."""
@@ -106,15 +108,20 @@ class Reports:
         desktops = Desktops(transaction.session)
         named = {one.desktop_id: one for one in report.domains}
         rows = await desktops.seen_on(report.node, named.keys())
-        unknown = named.keys() - {row.id for row in rows}
-        if unknown:
-            logger.warning("domain.unknown", node=report.node, desktops=len(unknown))
+        self._note_strangers(report.node, frozenset(named.keys() - {row.id for row in rows}))
         news = [row.id for row in rows if is_news(row, report, named.get(row.id))]
         if news:
             await self._apply(
                 transaction, news, report, named=named, agent_since=agent_since, now=now
             )
         await self._write_readings(transaction, rows, report, now, everything=readings)
+
+    def _note_strangers(self, node: str, strangers: frozenset[UUID]) -> None:
+        """A domain with Roost's mark that is in no record here is left alone, and told of."""
+        new = strangers - self._strangers.get(node, frozenset())
+        self._strangers[node] = strangers
+        for desktop in sorted(new):
+            logger.warning("domain.unknown", node=node, desktop=str(desktop))
 
     async def _apply(
         self,

@@ -9,10 +9,12 @@ from roost_common.contracts.desktop import DesktopState
 from roost_common.contracts.host import HostState
 from roost_common.outbox import INBOX_KEPT, Relay, UnitOfWork
 from roost_inventory import metrics
-from roost_inventory.repository import Desktops, Hosts, Sessions
+from roost_inventory.repository import Desktops, Hosts, Keys, Sessions
 
 COUNT_EVERY_S: Final = 15.0
 FORGET_EVERY_S: Final = 3600.0
+KEYS_KEPT: Final = timedelta(days=1)
+"""How long an Idempotency-Key stands for what it made."""
 TOMBSTONES_KEPT: Final = timedelta(days=30)
 """Far longer than any command about a deleted desktop can be on its way."""
 
@@ -42,3 +44,4 @@ class Upkeep:
         async with self._unit() as transaction:
             await Desktops(transaction.session).forget_deleted(now - TOMBSTONES_KEPT)
             await Sessions(transaction.session).forget_ended(now - INBOX_KEPT)
+            await Keys(transaction.session).forget(now - KEYS_KEPT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
@@ -12,23 +11,29 @@ from roost_common import log
 from roost_common.contracts.base import Problem
 from roost_common.contracts.desktop import DesktopState, Power, StopMode
 from roost_common.contracts.display import Done, RebootDesktop
-from roost_common.contracts.spec import TemplateRef
 from roost_common.errors import Conflict, Invalid, NotFound
 from roost_common.http import Admin, Caller, IdempotencyKey, Page, Paging, encode_cursor
 from roost_common.idempotency import claim
 from roost_common.outbox import Transaction
 from roost_common.security import Identity
 from roost_inventory import orders
+from roost_inventory.api.desktop_access import (
+    accepted,
+    answers,
+    host_name,
+    order_by,
+    refuse_if,
+    require_living,
+    template_for,
+    to_change,
+    visible,
+)
 from roost_inventory.api.parts import Inventory, Service
 from roost_inventory.model import Desktop
 from roost_inventory.repository import (
     DesktopFilter,
     Desktops,
-    Hosts,
     Pools,
-    Readings,
-    Sessions,
-    Templates,
 )
 from roost_inventory.schemas import (
     DesktopAnswer,
@@ -62,7 +67,7 @@ async def list_desktops(
     async with service.unit_of_work() as transaction:
         which = DesktopFilter(
             pool_ids=None if pool is None else await Pools(transaction.session).ids_of(pool),
-            host=None if host is None else await _host_name(transaction, host),
+            host=None if host is None else await host_name(transaction, host),
             states=tuple(state or ()),
             name=name,
             user=None if caller.is_admin else caller.name,
@@ -71,7 +76,7 @@ async def list_desktops(
             which, limit=paging.limit + 1, after=paging.after[0] if paging.after else None
         )
         page = found[: paging.limit]
-        items = await _answers(transaction, page)
+        items = await answers(transaction, page)
     more = encode_cursor(page[-1].name) if len(found) > paging.limit else None
     return Page(items=items, next=more, total=total)
 
@@ -80,7 +85,7 @@ async def list_desktops(
 async def get_desktop(service: Service, caller: Caller, key: str) -> DesktopAnswer:
     """One desktop, by id or name."""
     async with service.unit_of_work() as transaction:
-        return (await _answers(transaction, [await _visible(transaction, caller, key)]))[0]
+        return (await answers(transaction, [await visible(transaction, caller, key)]))[0]
 
 
 @router.post("", status_code=202, responses=ACCEPTED)
@@ -107,7 +112,7 @@ async def create_desktop(
         else:
             desktop = await _made_earlier(transaction, earlier)
         transaction.after_commit(service.wake)
-        return await _accepted(transaction, desktop, response)
+        return await accepted(transaction, desktop, response)
 
 
 @router.patch("/{key}")
@@ -116,12 +121,12 @@ async def change_desktop(
 ) -> DesktopAnswer:
     """Change a desktop's hardware; a running one has it from its next start on."""
     async with service.unit_of_work() as transaction:
-        desktop = await _to_change(transaction, caller, key)
+        desktop = await to_change(transaction, caller, key)
         spec = patch.spec.applied_to(desktop.spec)
-        _refuse_if(await orders.spec_problem(transaction, spec, service.settings.overcommit))
-        orders.change_spec(transaction, desktop, spec, _order(service))
+        refuse_if(await orders.spec_problem(transaction, spec, service.settings.overcommit))
+        orders.change_spec(transaction, desktop, spec, order_by(service))
         transaction.after_commit(service.wake)
-        return (await _answers(transaction, [desktop]))[0]
+        return (await answers(transaction, [desktop]))[0]
 
 
 @router.delete("/{key}", status_code=202, responses=ACCEPTED)
@@ -130,10 +135,10 @@ async def delete_desktop(
 ) -> DesktopAnswer:
     """Stop a desktop, take it and its disk away."""
     async with service.unit_of_work() as transaction:
-        desktop = await _to_change(transaction, caller, key)
-        orders.delete(transaction, desktop, _order(service))
+        desktop = await to_change(transaction, caller, key)
+        orders.delete(transaction, desktop, order_by(service))
         transaction.after_commit(service.wake)
-        return await _accepted(transaction, desktop, response)
+        return await accepted(transaction, desktop, response)
 
 
 @router.post("/{key}/start", status_code=202, responses=ACCEPTED)
@@ -142,14 +147,14 @@ async def start_desktop(
 ) -> DesktopAnswer:
     """Have it run. One that could not be started is tried again at once."""
     async with service.unit_of_work() as transaction:
-        desktop = await _to_change(transaction, caller, key)
-        _require_living(desktop)
-        order = _order(service)
+        desktop = await to_change(transaction, caller, key)
+        require_living(desktop)
+        order = order_by(service)
         if desktop.power is Power.ON:
             orders.retry_now(transaction, desktop, order)
         orders.set_power(transaction, desktop, Power.ON, order, stop=StopMode.POWEROFF, grace_s=0)
         transaction.after_commit(service.wake)
-        return await _accepted(transaction, desktop, response)
+        return await accepted(transaction, desktop, response)
 
 
 @router.post("/{key}/shutdown", status_code=202, responses=ACCEPTED)
@@ -185,8 +190,8 @@ async def reboot_desktop(
 ) -> DesktopAnswer:
     """Restart its guest where it is."""
     async with service.unit_of_work() as transaction:
-        found = await _to_change(transaction, caller, key)
-        answer = await _accepted(transaction, found, response)
+        found = await to_change(transaction, caller, key)
+        answer = await accepted(transaction, found, response)
     if answer.state is not DesktopState.RUNNING or answer.host is None:
         raise Conflict("desktop.not-running", "{name} does not run.", name=answer.name)
     force = how is not None and how.force
@@ -211,21 +216,21 @@ async def reimage_desktop(
     """Give it a fresh disk of its template."""
     how = how or ReimageRequest()
     async with service.unit_of_work() as transaction:
-        desktop = await _to_change(transaction, caller, key)
-        _require_living(desktop)
+        desktop = await to_change(transaction, caller, key)
+        require_living(desktop)
         template = None
         if how.template is not None:
-            template = await _template(transaction, how.template)
+            template = await template_for(transaction, how.template)
         orders.reimage(
             transaction,
             desktop,
             desktop.disk_generation + 1,
             template,
             power=how.power or desktop.power,
-            order=_order(service),
+            order=order_by(service),
         )
         transaction.after_commit(service.wake)
-        return await _accepted(transaction, desktop, response)
+        return await accepted(transaction, desktop, response)
 
 
 # --- what they share --------------------------------------------------------------------------
@@ -241,13 +246,13 @@ async def _stop(
     grace_s: int,
 ) -> DesktopAnswer:
     async with service.unit_of_work() as transaction:
-        desktop = await _to_change(transaction, caller, key)
-        _require_living(desktop)
+        desktop = await to_change(transaction, caller, key)
+        require_living(desktop)
         orders.set_power(
-            transaction, desktop, Power.OFF, _order(service), stop=stop, grace_s=grace_s
+            transaction, desktop, Power.OFF, order_by(service), stop=stop, grace_s=grace_s
         )
         transaction.after_commit(service.wake)
-        return await _accepted(transaction, desktop, response)
+        return await accepted(transaction, desktop, response)
 
 
 async def _create(
@@ -259,11 +264,11 @@ async def _create(
             id=new_id,
             name=wanted.name,
             pool_id=None,
-            template=await _template(transaction, wanted.template),
+            template=await template_for(transaction, wanted.template),
             spec=wanted.spec,
             power=wanted.power,
         ),
-        _order(service),
+        order_by(service),
         service.settings.overcommit,
     )
     if isinstance(made, Problem):
@@ -278,87 +283,3 @@ async def _made_earlier(transaction: Transaction, desktop_id: UUID) -> Desktop:
     if desktop is None:
         raise NotFound("desktop.unknown", "That desktop is gone.")
     return desktop
-
-
-async def _template(transaction: Transaction, wanted: TemplateRef | str) -> TemplateRef:
-    if isinstance(wanted, TemplateRef):
-        return wanted
-    found = await Templates(transaction.session).find(wanted)
-    if found is None:
-        raise Invalid("template.unknown", "There is no template {template}.", template=wanted)
-    return TemplateRef(id=found.id, name=found.name, version=found.version, os=found.os)
-
-
-async def _visible(transaction: Transaction, caller: Identity, key: str) -> Desktop:
-    """Raises `NotFound` for what is not there, and for what the caller may not know of."""
-    desktops = Desktops(transaction.session)
-    found = await desktops.id_of(key, user=None if caller.is_admin else caller.name)
-    desktop = None if found is None else await desktops.get(found)
-    if desktop is None:
-        raise _unknown(key)
-    return desktop
-
-
-async def _to_change(transaction: Transaction, caller: Identity, key: str) -> Desktop:
-    """The same, locked, and only for administrators."""
-    desktops = Desktops(transaction.session)
-    found = await desktops.id_of(key, user=None if caller.is_admin else caller.name)
-    if found is None:
-        raise _unknown(key)
-    caller.require_admin()
-    desktop = await desktops.lock(found)
-    if desktop is None or desktop.deleted_at is not None:
-        raise _unknown(key)
-    return desktop
-
-
-async def _host_name(transaction: Transaction, key: str) -> str:
-    return await Hosts(transaction.session).name_of(key) or key
-
-
-def _require_living(desktop: Desktop) -> None:
-    if desktop.deleting:
-        raise Conflict("desktop.deleting", "{name} is being deleted.", name=desktop.name)
-
-
-def _refuse_if(problem: Problem | None) -> None:
-    if problem is not None:
-        raise Invalid(problem.code, "{why}", why=problem.detail)
-
-
-def _order(service: Inventory) -> orders.Order:
-    now = service.unit_of_work.clock.now()
-    return orders.Order(
-        given_at=now, now=now, correlation_id=log.current("correlation_id") or str(uuid4())
-    )
-
-
-async def _accepted(
-    transaction: Transaction, desktop: Desktop, response: Response
-) -> DesktopAnswer:
-    response.headers["Location"] = f"/api/v1/desktops/{desktop.id}"
-    return (await _answers(transaction, [desktop]))[0]
-
-
-async def _answers(transaction: Transaction, desktops: Sequence[Desktop]) -> list[DesktopAnswer]:
-    ids = [desktop.id for desktop in desktops]
-    if not ids:
-        return []
-    pools = await Pools(transaction.session).names(
-        {desktop.pool_id for desktop in desktops if desktop.pool_id is not None}
-    )
-    users = await Sessions(transaction.session).users(ids)
-    readings = await Readings(transaction.session).of(ids)
-    return [
-        DesktopAnswer.of(
-            desktop,
-            pools.get(desktop.pool_id) if desktop.pool_id else None,
-            users.get(desktop.id, []),
-            readings.get(desktop.id),
-        )
-        for desktop in desktops
-    ]
-
-
-def _unknown(key: str) -> NotFound:
-    return NotFound("desktop.unknown", "There is no desktop {desktop}.", desktop=key)
