@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 # The lab is not a distribution; its servers are the tests' servers.
 sys.path.insert(0, str(ROOT / "deploy" / "lab"))
 
+from roost_common import log  # noqa: E402
 from roost_common.db import Migrations  # noqa: E402
 from roost_lab.postgres import PostgresServer  # noqa: E402
 from roost_lab.rabbitmq import RabbitServer  # noqa: E402
@@ -45,6 +46,12 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _logs() -> None:
+    """Logs as a service writes them: without them structlog draws tracebacks, for seconds."""
+    log.configure("test", "info")
 
 
 @pytest.fixture(scope="session")

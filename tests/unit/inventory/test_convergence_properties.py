@@ -131,7 +131,7 @@ def live_through(seed: int) -> World:
     return world
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32))
 def test_whatever_happens_they_come_right(seed: int) -> None:
     live_through(seed).come_to_rest()
