@@ -129,6 +129,7 @@ async def test_stopping_lets_those_who_wait_go(
                 return True
 
             await eventually(token)
+            await parts.bus.wait_connected()
             await inventory.template()
 
             async def pool() -> bool:

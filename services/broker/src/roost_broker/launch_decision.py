@@ -10,20 +10,19 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-import sqlalchemy as sa
-
 from roost_broker import protocol
 from roost_broker.ending import Moved
 from roost_broker.launch import Client, Granted, Place, Queued, Refused, Step, Wish
-from roost_broker.model import Launch, LaunchState, Session
+from roost_broker.model import Launch, LaunchState
 from roost_broker.queue import Outlook, Picture, outlook, reason, retry_after_ms
 from roost_broker.repository.desktops import Desktops
 from roost_broker.repository.identities import Identities, Known
+from roost_broker.repository.launch_path import LaunchPath, Situation
 from roost_broker.repository.launches import Launches
 from roost_broker.repository.pools import LaunchPool, Pools
 from roost_broker.repository.sessions import Sessions
 from roost_common.clock import Clock
-from roost_common.contracts.session import SessionRequested, SessionState
+from roost_common.contracts.session import SessionRequested
 from roost_common.errors import Conflict, Forbidden, NoCapacity, NotFound, Unavailable
 from roost_common.outbox import Transaction
 
@@ -47,22 +46,38 @@ class LaunchDecision:
     async def first(
         self, transaction: Transaction, user_id: UUID, wish: Wish, launch_id: UUID
     ) -> Step:
+        """Answer a new wish."""
         _, why = protocol.choose(wish.protocols)
         user = await Identities(transaction.session).lock_live(user_id)
-        pool, session_id = await self._pool(transaction, user, wish)
-        attempt = _Attempt(user, pool, wish.client, why, wish.new, launch_id, None)
-        return await self._decide(transaction, attempt, session_id)
+        pool, session_id = await self._meant(transaction, user, wish)
+        situation = await self._situation(transaction, pool, user, new=wish.new)
+        if session_id is None and not wish.new:
+            session_id = situation.latest
+        if session_id is not None:
+            attempt = _Attempt(user, situation.pool, wish.client, why, wish.new, launch_id, None)
+            granted = await self._reopen(transaction, attempt, session_id)
+            if granted is not None:
+                return granted
+            # It ended in this moment, and is counted no more.
+            situation = await self._situation(transaction, pool, user, new=wish.new)
+        if situation.own_launch is not None:
+            return await self.look(transaction, user_id, situation.own_launch)
+        attempt = _Attempt(user, situation.pool, wish.client, why, wish.new, launch_id, None)
+        return await self._serve(transaction, attempt, situation, situation.waiting + 1)
 
     async def look(self, transaction: Transaction, user_id: UUID, launch_id: UUID) -> Step:
+        """Answer a wish that was answered before.
+
+        Raises `NotFound` (``launch.unknown``), `Conflict` (``launch.session-ended``).
+        """
         user = await Identities(transaction.session).lock_live(user_id)
         now = self._clock.now()
-        launch = await Launches(transaction.session, self._abandoned).of_user(
-            launch_id, user_id, now
-        )
+        launches = Launches(transaction.session, self._abandoned)
+        launch = await launches.of_user(launch_id, user_id, now)
         launch.polled_at = now
-        allowed = await Pools(transaction.session).allowed(str(launch.pool_id), user_id)
-        if not allowed.entitled:
-            raise _not_entitled(allowed.pool.name)
+        situation = await self._situation(
+            transaction, str(launch.pool_id), user, new=launch.wants_new
+        )
         client = Client(
             launch.client_address,
             launch.client_name,
@@ -71,91 +86,87 @@ class LaunchDecision:
             launch.thin_link,
         )
         attempt = _Attempt(
-            user, allowed.pool, client, launch.reason, launch.wants_new, launch_id, launch
+            user, situation.pool, client, launch.reason, launch.wants_new, launch_id, launch
         )
-        if launch.session_id is None:
-            return await self._decide(transaction, attempt, None)
-        granted = await self._reopen(transaction, attempt, launch.session_id)
-        if granted is None:
+        session_id = launch.session_id
+        if session_id is None and not launch.wants_new:
+            session_id = situation.latest  # another of the user's clients was faster
+        if session_id is not None:
+            granted = await self._reopen(transaction, attempt, session_id)
+            if granted is not None:
+                return granted
+        if launch.session_id is not None:
             raise Conflict(
                 "launch.session-ended",
                 "The session of launch {launch} has ended; launch again.",
                 launch=str(launch_id),
             )
-        return granted
+        position = await launches.position(launch, now)
+        return await self._serve(transaction, attempt, situation, position)
 
-    async def _pool(
+    async def _meant(
         self, transaction: Transaction, user: Known, wish: Wish
-    ) -> tuple[LaunchPool, UUID | None]:
-        """Which pool is meant, and which open session if one of them is."""
-        pools = Pools(transaction.session)
+    ) -> tuple[str, UUID | None]:
+        """Which pool is meant, by name or id, and which open session if one of them is."""
         if wish.desktop is not None:
             for session in await Sessions(transaction.session).open_of_user(user.id):
                 if wish.desktop in (session.desktop_name, str(session.desktop_id)):
-                    allowed = await pools.allowed(str(session.pool_id), user.id)
-                    if allowed.entitled:
-                        return allowed.pool, session.id
+                    return str(session.pool_id), session.id
             raise NotFound(
                 "desktop.unknown", "You have no desktop {desktop}.", desktop=wish.desktop
             )
         if wish.pool is not None:
-            allowed = await pools.allowed(wish.pool, user.id)
-            if not allowed.entitled:
-                raise _not_entitled(allowed.pool.name)
-            return allowed.pool, None
-        choice = await pools.entitled(user.id)
+            return wish.pool, None
+        choice = await Pools(transaction.session).entitled(user.id)
         if not choice:
             raise Forbidden("pool.not-entitled", "You are not entitled to any desktop.")
         if len(choice) > 1:
-            names = [row.name for row in choice]
+            names = [pool.name for pool in choice]
             raise Conflict("launch.choose", "Name one of your pools: {names}.", names=names)
-        return choice[0], None
+        return str(choice[0].id), None
 
-    async def _decide(
-        self, transaction: Transaction, attempt: _Attempt, session_id: UUID | None
+    async def _situation(
+        self, transaction: Transaction, pool: str, user: Known, *, new: bool
+    ) -> Situation:
+        """Raises `NotFound` (``pool.unknown``), `Forbidden` (``pool.not-entitled``)."""
+        launches, now = Launches(transaction.session, self._abandoned), self._clock.now()
+        situation = await LaunchPath(transaction.session).situation(
+            pool, user.id, new=new, alive=launches.alive(now), kept=launches.kept(now)
+        )
+        if situation is None:
+            raise NotFound("pool.unknown", "There is no pool {pool}.", pool=pool)
+        if not situation.entitled:
+            raise Forbidden(
+                "pool.not-entitled", "You are not entitled to {pool}.", pool=situation.pool.name
+            )
+        return situation
+
+    async def _serve(
+        self, transaction: Transaction, attempt: _Attempt, situation: Situation, position: int
     ) -> Step:
-        sessions = Sessions(transaction.session)
-        own = await sessions.of_user(attempt.user.id, attempt.pool.id)
-        if not attempt.new:
-            for known in own:
-                if session_id in (None, known):
-                    granted = await self._reopen(transaction, attempt, known)
-                    if granted is not None:
-                        return granted
-        elif len(own) >= attempt.pool.max_per_user:
+        """The first free desktop, if it is this launch's turn; a place in the queue if not."""
+        if attempt.new and situation.held >= attempt.pool.max_per_user:
             raise Conflict(
                 "pool.max-per-user",
                 "{pool} gives each user at most {most} desktops.",
                 pool=attempt.pool.name,
                 most=attempt.pool.max_per_user,
             )
-        return await self._take(transaction, attempt)
-
-    async def _take(self, transaction: Transaction, attempt: _Attempt) -> Step:
-        """The first free desktop, if it is this launch's turn; a place in the queue if not."""
-        now = self._clock.now()
-        launches = Launches(transaction.session, self._abandoned)
         desktops = Desktops(transaction.session)
-        if attempt.launch is None:
-            queue = await launches.queue(attempt.pool.id, attempt.user.id, new=attempt.new, now=now)
-            position = queue.waiting + 1
-            if queue.own is not None:
-                return await self.look(transaction, attempt.user.id, queue.own)
-        else:
-            position = await launches.position(attempt.launch, now)
         picture: Picture | None = None
         if position > 1:
             # Those in front come first; behind them is room only when enough are free.
             picture = await self._picture(desktops, attempt)
         if picture is None or position <= picture.free:
-            session_id = uuid4()
-            place = await desktops.take_free(attempt.pool.id, session_id, now)
-            if place is not None:
-                return await self._grant(transaction, attempt, session_id, place)
+            granted = await self._take(transaction, attempt)
+            if granted is not None:
+                return granted
             picture = await self._picture(desktops, attempt)
-        pool_id = attempt.pool.id
-        transaction.after_commit(lambda: self._moved(pool_id))
-        return await self._queue(launches, attempt, position, picture)
+        launches = Launches(transaction.session, self._abandoned)
+        step = await self._queue(launches, attempt, position, picture)
+        if isinstance(step, Queued) and attempt.launch is None:
+            transaction.after_commit(lambda: self._moved(step.pool_id))
+        return step
 
     async def _picture(self, desktops: Desktops, attempt: _Attempt) -> Picture:
         pool = attempt.pool
@@ -199,28 +210,24 @@ class LaunchDecision:
 
     # --- what is recorded ---------------------------------------------------------------------
 
-    async def _grant(
-        self, transaction: Transaction, attempt: _Attempt, session_id: UUID, place: Place
-    ) -> Granted:
-        now = self._now()
-        await transaction.session.execute(
-            sa.insert(Session).values(
-                id=session_id,
-                user_id=attempt.user.id,
-                user_name=attempt.user.name,
-                pool_id=attempt.pool.id,
-                pool_name=attempt.pool.name,
-                desktop_id=place.desktop_id,
-                desktop_name=place.name,
-                boot_id=place.boot_id,
-                state=SessionState.PENDING.value,
-                revision=1,
-                client_name=attempt.client.name,
-                client_address=attempt.client.address,
-                created_at=now,
-                ticket_at=now,
-            )
+    async def _take(self, transaction: Transaction, attempt: _Attempt) -> Granted | None:
+        now, session_id = self._clock.now(), uuid4()
+        ready = attempt.row(LaunchState.READY, session_id, now)
+        place = await LaunchPath(transaction.session).take(
+            user_id=attempt.user.id,
+            user_name=attempt.user.name,
+            pool=attempt.pool,
+            session_id=session_id,
+            client_name=attempt.client.name,
+            client_address=attempt.client.address,
+            now=now,
+            launch=ready if attempt.launch is None else None,
         )
+        if place is None:
+            return None
+        if attempt.launch is not None:
+            attempt.launch.state = LaunchState.READY
+            attempt.launch.session_id = session_id
         transaction.emit(
             SessionRequested(
                 session_id=session_id,
@@ -233,7 +240,6 @@ class LaunchDecision:
                 client_address=attempt.client.address,
             )
         )
-        await self._record(transaction, attempt, session_id)
         pool_id = attempt.pool.id
         transaction.after_commit(lambda: self._moved(pool_id))
         return attempt.granted(session_id, place)
@@ -259,17 +265,14 @@ class LaunchDecision:
                 desktop=session.desktop_name,
             )
         transaction.emit(session.requested())
-        await self._record(transaction, attempt, session_id)
-        place = Place(session.desktop_id, session.desktop_name, host, session.boot_id)
-        return attempt.granted(session_id, place)
-
-    async def _record(self, transaction: Transaction, attempt: _Attempt, session_id: UUID) -> None:
         if attempt.launch is None:
-            launches = Launches(transaction.session, self._abandoned)
-            await launches.add(**attempt.row(LaunchState.READY, session_id, self._now()))
+            row = attempt.row(LaunchState.READY, session_id, self._now())
+            await Launches(transaction.session, self._abandoned).add(**row)
         else:
             attempt.launch.state = LaunchState.READY
             attempt.launch.session_id = session_id
+        place = Place(session.desktop_id, session.desktop_name, host, session.boot_id)
+        return attempt.granted(session_id, place)
 
     def _now(self) -> datetime:
         return self._clock.now()
@@ -315,7 +318,3 @@ class _Attempt:
             "created_at": now,
             "polled_at": now,
         }
-
-
-def _not_entitled(pool: str) -> Forbidden:
-    return Forbidden("pool.not-entitled", "You are not entitled to {pool}.", pool=pool)

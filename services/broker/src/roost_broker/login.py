@@ -44,6 +44,7 @@ class _Account:
 
     user: User
     groups: frozenset[str]
+    failed_before: bool
 
     @property
     def identity(self) -> Identity:
@@ -71,7 +72,7 @@ class Login:
         keys = {by_address: self._limits.address, by_name: self._limits.user}
         account = await self._read(name, keys)
         if account is not None and self._remembers(account.user, name, password):
-            return account.identity
+            return await self._welcome(account, by_address)
         async with self._passwords.turn():
             # Others may have failed while this one waited.
             account = await self._read(name, keys)
@@ -83,9 +84,7 @@ class Login:
                 logger.info("login.wrong", user=name, address=address)
                 raise Unauthenticated("auth.wrong", "The name or the password is wrong.")
         self._remember(account.user, name, password)
-        await self._succeeded(by_address)
-        metrics.LOGINS.labels("ok").inc()
-        return account.identity
+        return await self._welcome(account, by_address)
 
     async def _read(self, name: str, keys: dict[str, Limit]) -> _Account | None:
         now = self._unit.clock.now()
@@ -95,7 +94,8 @@ class Login:
                     LoginFailure.key.in_(list(keys))
                 )
             )
-            for key, level, at in rows:
+            failures = rows.all()
+            for key, level, at in failures:
                 wait_s = keys[key].wait_s(keys[key].level(level, at, now))
                 if wait_s > 0:
                     metrics.LOGINS.labels("throttled").inc()
@@ -110,7 +110,11 @@ class Login:
             if user is None:
                 return None
             groups = await identities.groups_of([user.id])
-        return _Account(user, frozenset(groups.get(user.id, [])))
+        return _Account(
+            user,
+            frozenset(groups.get(user.id, [])),
+            any(row.key.startswith("a:") for row in failures),
+        )
 
     async def _failed(self, keys: dict[str, Limit]) -> None:
         now = self._unit.clock.now()
@@ -118,11 +122,14 @@ class Login:
             for key in sorted(keys):  # one order, so that two failures never wait for each other
                 await _fill(transaction.session, key, keys[key], now)
 
-    async def _succeeded(self, key: str) -> None:
-        async with self._unit() as transaction:
-            await transaction.session.execute(
-                sa.delete(LoginFailure).where(LoginFailure.key == key)
-            )
+    async def _welcome(self, account: _Account, key: str) -> Identity:
+        metrics.LOGINS.labels("ok").inc()
+        if account.failed_before:
+            async with self._unit() as transaction:
+                await transaction.session.execute(
+                    sa.delete(LoginFailure).where(LoginFailure.key == key)
+                )
+        return account.identity
 
     # --- clients that send the password every time ----------------------------------------------
 

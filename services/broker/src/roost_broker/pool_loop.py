@@ -48,7 +48,7 @@ logger = log.get_logger(__name__)
 
 QUIET_S: Final = 15.0
 """How often a pool is looked at in which nothing moves, in case a copy died with news of it."""
-BREATH_S: Final = 0.1
+BREATH_S: Final = 0.2
 """Between two passes, so that a storm of events does not become a storm of plans."""
 NAME_AVOIDED: Final = timedelta(minutes=10)
 
@@ -118,6 +118,9 @@ class PoolLoop:
             pools = Pools(transaction.session)
             pool = await pools.claim(pool_id)
             if pool is None:
+                if pool_id in await pools.ids():
+                    # Another copy plans it now, and may not know yet what this one knows.
+                    self._news.add(pool_id)
                 return
             now = self._unit.clock.now()
             desktops = Desktops(transaction.session)

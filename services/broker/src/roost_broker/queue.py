@@ -14,6 +14,8 @@ from roost_common.contracts.base import Problem
 
 SOONEST_MS: Final = 500
 LATEST_MS: Final = 15_000
+ATTENTIVE_S: Final = 30.0
+"""Who has not asked for this long, twice the longest pause, is passed over until the next time."""
 PER_PLACE_MS: Final = 50
 """So that a thousand who wait ask no more than a few hundred times a second together."""
 

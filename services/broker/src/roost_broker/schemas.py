@@ -19,6 +19,7 @@ UserName = Annotated[
     StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$", to_lower=True),
 ]
 """Case does not matter; kept in lower case."""
+FullName = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 GroupName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._@-]{0,63}$")]
 PoolName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?$")]
 """The beginning of its desktops' names, which are DNS labels."""
@@ -55,7 +56,7 @@ class UserCreate(ApiModel):
 
     name: UserName
     password: Password
-    full_name: Annotated[str, Field(max_length=200)] = ""
+    full_name: FullName = ""
     roles: Annotated[list[Role], Field(min_length=1)] = [Role.USER]
     disabled: bool = False
 
@@ -64,7 +65,7 @@ class UserPatch(ApiModel):
     """What is to change; what is absent stays."""
 
     password: Password | None = None
-    full_name: Annotated[str, Field(max_length=200)] | None = None
+    full_name: FullName | None = None
     roles: Annotated[list[Role], Field(min_length=1)] | None = None
     disabled: bool | None = None
 
@@ -219,7 +220,8 @@ class ClientFacts(BaseModel):
     fullscreen: bool | None = None
 
 
-Protocols = Annotated[list[Annotated[str, Field(max_length=32)]], Field(max_length=16)]
+ProtocolName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._+-]{1,32}$", to_lower=True)]
+Protocols = Annotated[list[ProtocolName], Field(max_length=8)]
 
 
 class LaunchRequest(ApiModel):

@@ -96,7 +96,7 @@ async def launcher(
 
 def address(request: Request) -> str:
     """Where the request comes from, as far as trusted proxies tell."""
-    return request.client.host if request.client else ""
+    return request.client.host[:64] if request.client else ""
 
 
 Caller = Annotated[Identity, Depends(caller)]

@@ -9,7 +9,6 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from roost_broker.launch import Place
 from roost_broker.model import Pool, PoolDesktop
 from roost_broker.phase import TEMPLATE_GONE, Phase
 from roost_broker.pool_plan import Member, blocked
@@ -19,26 +18,6 @@ from roost_common.contracts.base import Problem
 from roost_common.contracts.desktop import DesktopState
 from roost_common.contracts.spec import TemplateRef
 from roost_common.db import AsyncSession
-
-_CHOICE = (
-    sa.select(PoolDesktop.id)
-    .where(PoolDesktop.pool_id == sa.bindparam("the_pool"), PoolDesktop.phase == Phase.FREE.value)
-    .order_by(PoolDesktop.phase_since)
-    .limit(1)
-    .with_for_update(skip_locked=True)
-    .scalar_subquery()
-)
-_TAKE = (
-    sa.update(PoolDesktop)
-    .where(PoolDesktop.id == _CHOICE)
-    .values(
-        phase=Phase.ASSIGNED.value,
-        phase_since=sa.bindparam("at", type_=sa.DateTime(timezone=True)),
-        session_id=sa.bindparam("the_session", type_=sa.Uuid()),
-    )
-    .returning(PoolDesktop.id, PoolDesktop.name, PoolDesktop.host, PoolDesktop.boot_id)
-    .execution_options(synchronize_session=False)
-)
 
 
 class Desktops:
@@ -58,15 +37,6 @@ class Desktops:
             .with_for_update()
             .execution_options(populate_existing=True)
         )
-
-    async def take_free(self, pool_id: UUID, session_id: UUID, now: datetime) -> Place | None:
-        """The one that has been free longest is now this session's; None when none is free."""
-        row = (
-            await self._session.execute(
-                _TAKE, {"the_pool": pool_id, "the_session": session_id, "at": now}
-            )
-        ).first()
-        return None if row is None else Place(row.id, row.name, row.host, row.boot_id)
 
     async def host_of(self, desktop_id: UUID) -> str | None:
         """Where a desktop is; None when it is nowhere or no more."""

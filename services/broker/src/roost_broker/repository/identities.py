@@ -22,6 +22,13 @@ _ADMINS = sa.and_(
 )
 
 
+_LOCK = (
+    sa.select(User.id, User.name, User.disabled)
+    .where(User.id == sa.bindparam("the_user", type_=sa.Uuid()))
+    .with_for_update(key_share=True)
+)
+
+
 @dataclass(frozen=True)
 class Known:
     """A user who may launch."""
@@ -58,13 +65,7 @@ class Identities:
 
     async def lock_live(self, user_id: UUID) -> Known:
         """The user, locked. Raises `Unauthenticated` for one who is gone or disabled."""
-        row = (
-            await self._session.execute(
-                sa.select(User.id, User.name, User.disabled)
-                .where(User.id == user_id)
-                .with_for_update(key_share=True)
-            )
-        ).first()
+        row = (await self._session.execute(_LOCK, {"the_user": user_id})).first()
         if row is None or row.disabled:
             raise Unauthenticated("auth.user-disabled", "This user may not log on any more.")
         return Known(row.id, row.name)

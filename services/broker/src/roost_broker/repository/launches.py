@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -10,6 +9,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from roost_broker.model import Launch, LaunchState
+from roost_broker.queue import ATTENTIVE_S
 from roost_common.db import AsyncSession
 from roost_common.errors import NotFound
 
@@ -19,52 +19,28 @@ _WAITING = sa.and_(
     sa.literal_column("state = 'queued'"),
     Launch.polled_at > sa.bindparam("alive", type_=_TIME),
 )
-_QUEUE = sa.select(
-    sa.select(sa.func.count()).where(_WAITING).scalar_subquery().label("waiting"),
-    sa.select(Launch.id)
-    .where(
-        _WAITING,
-        Launch.user_id == sa.bindparam("the_user"),
-        Launch.wants_new == sa.bindparam("new"),
-    )
-    .order_by(Launch.place)
-    .limit(1)
-    .scalar_subquery()
-    .label("own"),
-)
 _BEFORE = sa.select(sa.func.count()).where(_WAITING, Launch.place < sa.bindparam("the_place"))
 
 
-@dataclass(frozen=True)
-class Queue:
-    """A pool's queue as one user meets it."""
-
-    waiting: int
-    own: UUID | None
-    """The user's launch that waits in it already."""
-
-
 class Launches:
-    """Launches of one transaction; ``abandoned`` is how long an unasked one keeps its place."""
+    """Launches of one transaction.
+
+    ``abandoned`` is how long one keeps its place that nobody asks about; those who wait are those
+    who have asked lately.
+    """
 
     def __init__(self, session: AsyncSession, abandoned: timedelta) -> None:
         self._session = session
         self._abandoned = abandoned
+        self._attentive = min(abandoned, timedelta(seconds=ATTENTIVE_S))
 
-    async def queue(self, pool_id: UUID, user_id: UUID, *, new: bool, now: datetime) -> Queue:
-        """How long it is, and whether the user stands in it."""
-        row = (
-            await self._session.execute(
-                _QUEUE,
-                {
-                    "the_pool": pool_id,
-                    "the_user": user_id,
-                    "new": new,
-                    "alive": now - self._abandoned,
-                },
-            )
-        ).one()
-        return Queue(row.waiting, row.own)
+    def alive(self, now: datetime) -> datetime:
+        """Who has asked since then waits."""
+        return now - self._attentive
+
+    def kept(self, now: datetime) -> datetime:
+        """Whoever has asked since then still has a place."""
+        return now - self._abandoned
 
     async def position(self, launch: Launch, now: datetime) -> int:
         """Its place now; the first is 1."""
@@ -72,7 +48,7 @@ class Launches:
             _BEFORE,
             {
                 "the_pool": launch.pool_id,
-                "alive": now - self._abandoned,
+                "alive": self.alive(now),
                 "the_place": launch.place,
             },
         )
@@ -85,7 +61,7 @@ class Launches:
             .where(
                 Launch.pool_id.in_(pool_ids),
                 sa.literal_column("state = 'queued'"),
-                Launch.polled_at > now - self._abandoned,
+                Launch.polled_at > self.alive(now),
             )
             .group_by(Launch.pool_id)
         )
@@ -99,7 +75,7 @@ class Launches:
             .with_for_update()
         )
         gone = launch is None or (
-            launch.state == LaunchState.QUEUED and launch.polled_at <= now - self._abandoned
+            launch.state == LaunchState.QUEUED and launch.polled_at <= self.kept(now)
         )
         if launch is None or gone:
             raise NotFound("launch.unknown", "There is no launch {launch}.", launch=launch_id)

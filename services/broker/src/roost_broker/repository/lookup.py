@@ -10,6 +10,8 @@ import sqlalchemy as sa
 
 def named(id_column: Any, name_column: Any, reference: str) -> sa.ColumnElement[bool]:
     """The row of this name, or of this id where the text is one."""
+    if "\x00" in reference:
+        return sa.false()  # PostgreSQL has no such text
     try:
         key = UUID(reference)
     except ValueError:

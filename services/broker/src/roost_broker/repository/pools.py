@@ -40,14 +40,6 @@ class LaunchPool:
     usb: bool
 
 
-@dataclass(frozen=True)
-class Allowed:
-    """A pool that a user asks for, and whether the user may have it."""
-
-    pool: LaunchPool
-    entitled: bool
-
-
 def entitled_to(user_id: UUID | sa.ColumnElement[UUID]) -> sa.ColumnElement[bool]:
     """Whether this user, or a group of theirs, is entitled to the pool of the enclosing query."""
     groups = sa.select(Membership.group_id).where(Membership.user_id == user_id)
@@ -103,20 +95,6 @@ class Pools:
         return pools, await self._session.scalar(sa.select(sa.func.count(Pool.id))) or 0
 
     # --- entitlements -------------------------------------------------------------------------
-
-    async def allowed(self, reference: str, user_id: UUID) -> Allowed:
-        """The pool for a launch. Raises `NotFound` (``pool.unknown``)."""
-        row = (
-            await self._session.execute(
-                sa.select(*_LAUNCH_COLUMNS, entitled_to(user_id).label("entitled")).where(
-                    named(Pool.id, Pool.name, reference), ~Pool.deleting
-                )
-            )
-        ).first()
-        if row is None:
-            raise NotFound("pool.unknown", "There is no pool {pool}.", pool=reference)
-        pool = LaunchPool(row.id, row.name, row.max, row.max_per_user, row.usb)
-        return Allowed(pool, row.entitled)
 
     async def entitled(self, user_id: UUID) -> list[LaunchPool]:
         """All pools that a user may have, by name."""

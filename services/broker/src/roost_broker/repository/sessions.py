@@ -18,15 +18,6 @@ from roost_common.http import PageQuery
 
 OPEN = Session.state != SessionState.ENDED.value
 
-_OWN = (
-    sa.select(Session.id)
-    .where(
-        Session.user_id == sa.bindparam("the_user"),
-        Session.pool_id == sa.bindparam("the_pool"),
-        sa.literal_column("state <> 'ended'"),
-    )
-    .order_by(Session.ticket_at.desc(), Session.id)
-)
 _TICKET = (
     sa.update(Session)
     .where(Session.id == sa.bindparam("the_session"), sa.literal_column("state <> 'ended'"))
@@ -37,7 +28,7 @@ _TICKET = (
         revision=Session.revision + 1,
     )
     .returning(Session)
-    .execution_options(synchronize_session=False)
+    .execution_options(synchronize_session=False, populate_existing=True)
 )
 
 
@@ -62,11 +53,6 @@ class Sessions:
             .with_for_update()
             .execution_options(populate_existing=True)
         )
-
-    async def of_user(self, user_id: UUID, pool_id: UUID) -> Sequence[UUID]:
-        """A user's open sessions on a pool, the one with the latest ticket first."""
-        result = await self._session.scalars(_OWN, {"the_user": user_id, "the_pool": pool_id})
-        return result.all()
 
     async def ticket(
         self, session_id: UUID, *, name: str, address: str, now: datetime
