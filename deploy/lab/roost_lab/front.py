@@ -98,6 +98,7 @@ http {{
 
         error_page 502 504 = @unavailable;
         error_page 413 = @too_large;
+        error_page 400 414 494 = @malformed;
 
         location / {{
             root {_quoted(www)};
@@ -114,6 +115,12 @@ http {{
             default_type application/problem+json;
             add_header Retry-After 1 always;
             return 503 '{_problem(503, "service.unavailable", "This part does not answer.")}';
+        }}
+
+        location @malformed {{
+            internal;
+            default_type application/problem+json;
+            return 400 '{_problem(400, "request.malformed", "This is no request of HTTP.")}';
         }}
 
         location @too_large {{

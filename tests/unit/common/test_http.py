@@ -149,6 +149,18 @@ async def test_a_huge_body_is_refused(client: httpx.AsyncClient, declared: bool)
     assert code_of(answer, 413) == "request.too-large"
 
 
+async def test_a_query_parameter_that_nobody_knows_is_refused(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/things", params={"colour": "red"})
+    assert code_of(answer, 422) == "request.unknown-parameter"
+    assert answer.json()["known"] == ["cursor", "limit"]
+
+
+async def test_a_body_of_another_kind_is_told(client: httpx.AsyncClient) -> None:
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    answer = await client.post("/things", content=b'{"name": "a"}', headers=form)
+    assert code_of(answer, 415) == "request.media-type"
+
+
 async def test_a_crash_tells_nothing(client: httpx.AsyncClient) -> None:
     answer = await client.post("/things", json={"name": "crash"})
     assert code_of(answer, 500) == "internal"

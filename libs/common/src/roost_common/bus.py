@@ -85,6 +85,17 @@ class _Link:
     exchanges: dict[str, AbstractExchange]
     replies: str
     consumers: list[tuple[AbstractQueue, str]]
+    lost: asyncio.Event
+    """Set when the connection or any of its channels is closed: then all is built anew."""
+
+    def watch(self, part: AbstractConnection | AbstractChannel) -> None:
+        """Count the closing of ``part`` as the loss of the link."""
+        part.close_callbacks.add(self._on_close)
+        if part.is_closed:
+            self.lost.set()
+
+    def _on_close(self, *_: Any) -> None:
+        self.lost.set()
 
 
 class Bus:
@@ -136,7 +147,7 @@ class Bus:
                     if failing:
                         logger.info("bus.recovered")
                     failing, delay = False, 0.1
-                    await self._until_closed(link)
+                    await link.lost.wait()
                     logger.warning("bus.lost")
             except _CONNECTION_ERRORS as error:
                 if not failing:
@@ -175,20 +186,8 @@ class Bus:
                 if not future.done():
                     future.set_exception(_bus_unavailable())
             with contextlib.suppress(*_CONNECTION_ERRORS, ChannelInvalidStateError):
-                await asyncio.wait_for(connection.close(), timeout=5)
-
-    @staticmethod
-    async def _until_closed(link: _Link) -> None:
-        closed = asyncio.Event()
-
-        def on_close(*_: Any) -> None:
-            closed.set()
-
-        link.connection.close_callbacks.add(on_close)
-        link.publishing.close_callbacks.add(on_close)
-        if link.connection.is_closed or link.publishing.is_closed:
-            return
-        await closed.wait()
+                async with asyncio.timeout(5):
+                    await connection.close()
 
     async def _build(self, connection: AbstractConnection) -> _Link:
         publishing = await connection.channel(publisher_confirms=True, on_return_raises=True)
@@ -199,13 +198,17 @@ class Bus:
             f"roost.{self._service}.replies.{uuid4()}", exclusive=True, auto_delete=True
         )
         await replies.consume(self._on_reply, no_ack=True)
-        link = _Link(connection, publishing, exchanges, replies.name, [])
+        link = _Link(connection, publishing, exchanges, replies.name, [], asyncio.Event())
+        link.watch(connection)
+        link.watch(publishing)
         for subscription in self._subscriptions if self._consuming else []:
             await self._consume(link, subscription)
         return link
 
     async def _consume(self, link: _Link, subscription: Subscription | QuerySubscription) -> None:
         channel = await link.connection.channel(publisher_confirms=False)
+        # RabbitMQ closes a channel alone, too: after its consumer timeout, for one.
+        link.watch(channel)
         await channel.set_qos(prefetch_count=subscription.prefetch)
         spec = subscription.queue
         # A half-open connection keeps its exclusive name until the bus gives it up.

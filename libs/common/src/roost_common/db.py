@@ -105,6 +105,8 @@ class Database:
             max_overflow=0,
             pool_timeout=10,
             pool_pre_ping=False,
+            # An error's text ends in logs; bound values may be secrets.
+            hide_parameters=True,
             connect_args={
                 "timeout": 5,
                 "command_timeout": 30,

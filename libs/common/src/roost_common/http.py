@@ -13,13 +13,13 @@ import re
 from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Annotated, Any, Final, Generic, TypeVar
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -76,7 +76,7 @@ def create_app(
     app.state.verifier = verifier
     app.router.routes.extend(ops.routes(checks))
     for router in routers:
-        app.include_router(router)
+        app.include_router(router, dependencies=[Depends(known_query)])
     app.add_exception_handler(RoostError, _on_roost_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
@@ -86,7 +86,7 @@ def create_app(
 
 
 class _Boundary:
-    """The outermost layer: correlation id, size limit, time taken."""
+    """The outermost layer: correlation id, size limit, time taken, a line for every change."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -113,10 +113,19 @@ class _Boundary:
                 await _too_large()(scope, receive, send_with_id)
             else:
                 await self._app(scope, _limited(receive), send_with_id)
+            taken = perf_counter() - started
+            if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
+                logger.info(
+                    "http.request",
+                    method=scope["method"],
+                    path=scope["path"],
+                    status=status,
+                    ms=round(taken * 1000),
+                )
         route = scope.get("route")
         metrics.HTTP_SECONDS.labels(
             scope["method"], getattr(route, "path", "none"), str(status)
-        ).observe(perf_counter() - started)
+        ).observe(taken)
 
 
 def _limited(receive: Receive) -> Receive:
@@ -182,9 +191,14 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, (str, int, float, bool, list, tuple)) or value is None
 
 
-async def _on_validation_error(_request: Request, error: Exception) -> JSONResponse:
+async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this alone
     details = error.errors()
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    about_body = any(item["loc"] == ("body",) for item in details)
+    if about_body and media_type not in ("", "application/json"):
+        wrong = f"The body is to be application/json, not {media_type[:80]}."
+        return problem(415, "request.media-type", "Unsupported media type", wrong)
     if any(item["type"] == "json_invalid" for item in details):
         return problem(400, "request.malformed", "Malformed request", "The body is not JSON.")
     # Neither the input nor the context is repeated: a password may stand in them.
@@ -200,7 +214,11 @@ async def _on_http_exception(_request: Request, error: Exception) -> JSONRespons
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class alone
     if error.status_code == 413:
         return _too_large()
-    codes = {404: "request.no-such-path", 405: "request.method-not-allowed"}
+    codes = {
+        400: "request.malformed",
+        404: "request.no-such-path",
+        405: "request.method-not-allowed",
+    }
     code = codes.get(error.status_code, "request.refused")
     return problem(error.status_code, code, error.detail, error.detail)
 
@@ -208,6 +226,55 @@ async def _on_http_exception(_request: Request, error: Exception) -> JSONRespons
 async def _on_crash(_request: Request, error: Exception) -> JSONResponse:
     logger.error("request.crashed", exc_info=error)
     return problem(500, "internal", "Internal error", "The server failed; its log says how.")
+
+
+# --- what a request may say -------------------------------------------------------------------
+
+
+async def known_query(request: Request) -> None:
+    """Raises `Invalid` for a query parameter that this path does not have.
+
+    A filter that is misspelt and ignored would let a script act on everything.
+    """
+    known = getattr(request.app.state, "known_query", None)
+    if known is None:
+        known = request.app.state.known_query = _documented_query(request.app)
+    route = request.scope.get("route")
+    names = known.get((request.method, getattr(route, "path", "")))
+    if names is None:
+        return
+    for name in request.query_params:
+        if name not in names:
+            raise Invalid(
+                "request.unknown-parameter",
+                "There is no parameter {parameter} here.",
+                parameter=name,
+                known=sorted(names),
+            )
+
+
+def _documented_query(app: FastAPI) -> dict[tuple[str, str], set[str]]:
+    return {
+        (method.upper(), path): {
+            parameter["name"]
+            for parameter in operation.get("parameters", [])
+            if parameter["in"] == "query"
+        }
+        for path, operations in app.openapi()["paths"].items()
+        for method, operation in operations.items()
+    }
+
+
+def _no_id(name: str) -> str:
+    try:
+        UUID(name)
+    except ValueError:
+        return name
+    raise ValueError("a name may not look like an id")
+
+
+NoId = AfterValidator(_no_id)
+"""For names: wherever an id is taken a name is taken too, so no name may be a UUID."""
 
 
 # --- identity ---------------------------------------------------------------------------------

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -14,6 +15,8 @@ from roost_common.errors import Conflict, Invalid
 from roost_common.outbox import Transaction
 
 MAX_KEY_LENGTH = 255
+KEPT: Final = timedelta(days=1)
+"""How long a key leads to what it made: longer than any client retries."""
 
 _KEYS = sa.table(
     "idempotency_keys",
@@ -36,6 +39,11 @@ def add_idempotency_table(metadata: sa.MetaData) -> None:
         sa.Column("resource_id", sa.Uuid, nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, index=True),
     )
+
+
+async def forget(transaction: Transaction, before: datetime) -> None:
+    """Drop the keys of requests that nobody repeats any more."""
+    await transaction.session.execute(sa.delete(_KEYS).where(_KEYS.c.created_at < before))
 
 
 async def claim(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from roost_common.contracts.base import Body, Delivery, Message, Query
+from roost_common.contracts.base import Body, Delivery, Query
 from roost_common.contracts.desktop import EnsureDesktop
 from roost_common.contracts.display import (
     CloseDisplay,
@@ -79,7 +79,3 @@ class Handlers:
                 "host_subject": self._trust.host_subject if secure else "",
             }
         )
-
-
-def _unexpected(message: Message) -> Invalid:
-    return Invalid("message.unexpected", "{name} is nothing for an agent.", name=message.name)

@@ -58,14 +58,16 @@ def is_over(observed: DomainView, now: datetime) -> bool:
 
 
 def _on(command: EnsureDesktop, observed: DomainView | None) -> tuple[Action, ...]:
-    if observed is None or observed.state is not DomainState.RUNNING:
-        # Also after the guest has shut itself down: whoever wants it on now wants a new run. A
-        # paused guest is continued.
+    if observed is None:
         return (Start(),)
     mark = observed.mark
     if command.disk is not None and command.disk.path != mark.disk:
-        # On the wrong disk it is another desktop, whatever it is called.
+        # On the wrong disk it is another desktop, whatever it is called and whatever it does.
         return (Remove(), Start())
+    if observed.state is not DomainState.RUNNING:
+        # Also after the guest has shut itself down: whoever wants it on now wants a new run. A
+        # paused guest is continued.
+        return (Start(),)
     if command.generation == mark.generation and mark.stop_by is None:
         return ()
     # The hardware of a running guest stays; the definition is what its next start will be.

@@ -36,6 +36,8 @@ LEASE_RENEWED_S = 1.0
 JOB_POLL_S = 1.0
 """How soon a job of another copy, or of a worker that died, is noticed."""
 PRUNE_INTERVAL_S = 3600.0
+ANNOUNCE_INTERVAL_S = 600.0
+"""How long a consumer that missed a template's event may go without it."""
 
 
 @asynccontextmanager
@@ -82,7 +84,7 @@ async def build(
         recount_batch=settings.recount_batch,
     )
     wake_duties = Wakers()
-    duties = Duties(unit, lease, storage, reaper, wake_duties)
+    duties = Duties(unit, relay, lease=lease, storage=storage, reaper=reaper, on_taken=wake_duties)
     workers = [
         Loop(
             f"worker-{number}",
@@ -103,7 +105,8 @@ async def build(
         *workers,
         *watching,
         Loop("lease", duties.renew, LEASE_RENEWED_S),
-        Loop("prune", relay.prune_inbox, PRUNE_INTERVAL_S),
+        Loop("announce", duties.announce, ANNOUNCE_INTERVAL_S),
+        Loop("prune", duties.forget, PRUNE_INTERVAL_S),
     ]
     bus.subscribe(Subscription(QUEUE, Handlers(disks).handle, settings.prefetch))
     app = create_app(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from roost_common.contracts.template import JobFinished, TemplateCreated
+from roost_common.contracts.template import JobFinished
 from roost_common.errors import Conflict, Invalid, NotFound, Unavailable
 from roost_common.outbox import UnitOfWork
 from roost_imaging import metrics, source_file, template_files
@@ -23,6 +23,7 @@ from roost_imaging.model import Job
 from roost_imaging.qemu_img import OpenImage, QemuImg
 from roost_imaging.repository import Jobs, Templates
 from roost_imaging.states import JobState
+from roost_imaging.template_facts import created
 
 Report = Callable[[float], None]
 """Is told how many percent of a job are done."""
@@ -185,16 +186,7 @@ class ImportJob:
             )
             template.mark_ready()
             job.finish(JobState.DONE, self._unit.clock.now())
-            transaction.emit(
-                TemplateCreated(
-                    template_id=template.id,
-                    template_name=template.name,
-                    version=version.version,
-                    os=template.os,
-                    virtual_bytes=converted.virtual_bytes,
-                    used_bytes=used,
-                )
-            )
+            transaction.emit(created(template, version))
             transaction.emit(
                 JobFinished(job_id=job.id, job_kind=job.kind, state=JobState.DONE.value)
             )

@@ -6,24 +6,16 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from roost_common.contracts.base import Problem
 from roost_common.contracts.spec import OsFamily
-from roost_common.http import ApiModel
+from roost_common.http import ApiModel, NoId
 from roost_imaging.model import Disk, Job, StorageDomain, Template, TemplateVersion
-from roost_imaging.repository.pages import as_id
 from roost_imaging.saving import BaseUse, total_saved_bytes
 from roost_imaging.states import DiskState, JobState, StorageState, TemplateState, VersionState
 
-
-def _no_id(name: str) -> str:
-    if as_id(name) is not None:
-        raise ValueError("a name must not look like an id")
-    return name
-
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"), AfterValidator(_no_id)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"), NoId]
 """Unique among its kind; taken wherever an id is."""
 
 

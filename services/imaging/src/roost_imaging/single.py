@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable
 
+from roost_common import idempotency
 from roost_common.errors import NotFound, Outage
 from roost_common.lease import Lease
-from roost_common.outbox import UnitOfWork
+from roost_common.outbox import Relay, UnitOfWork
 from roost_imaging.reaper import Reaper
-from roost_imaging.repository import StorageDomains
+from roost_imaging.repository import StorageDomains, Templates
 from roost_imaging.storage import StorageKeeper
+from roost_imaging.template_facts import created
 from roost_imaging.wakers import Wake
 
 
@@ -21,12 +23,15 @@ class Duties:
     def __init__(
         self,
         unit_of_work: UnitOfWork,
+        relay: Relay,
+        *,
         lease: Lease,
         storage: StorageKeeper,
         reaper: Reaper,
         on_taken: Wake,
     ) -> None:
         self._unit = unit_of_work
+        self._relay = relay
         self._lease = lease
         self._storage = storage
         self._reaper = reaper
@@ -50,6 +55,24 @@ class Duties:
         async with self._unit() as transaction:
             domains = await StorageDomains(transaction.session).all()
         await asyncio.gather(*(self._watch(self._storage.watch(domain.id)) for domain in domains))
+
+    async def announce(self) -> None:
+        """Say again which versions are ready: an event said before a consumer's queue existed,
+        or lost in a restored database, is made good, and consumers mind no repetition.
+        """
+        if not self._lease.held:
+            return
+        async with self._unit() as transaction:
+            for template, version in await Templates(transaction.session).ready():
+                transaction.emit(created(template, version))
+
+    async def forget(self) -> None:
+        """Drop what no message and no request can ask for any more; any copy may."""
+        await self._relay.prune_inbox()
+        await self._relay.pending()
+        now = self._unit.clock.now()
+        async with self._unit() as transaction:
+            await idempotency.forget(transaction, now - idempotency.KEPT)
 
     async def reap(self) -> bool:
         """One pass of the reaper."""

@@ -5,16 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
+from roost_common import idempotency
 from roost_common.contracts.desktop import DesktopState
 from roost_common.contracts.host import HostState
 from roost_common.outbox import INBOX_KEPT, Relay, UnitOfWork
 from roost_inventory import metrics
-from roost_inventory.repository import Desktops, Hosts, Keys, Sessions
+from roost_inventory.repository import Desktops, Hosts, Sessions
 
 COUNT_EVERY_S: Final = 15.0
 FORGET_EVERY_S: Final = 3600.0
-KEYS_KEPT: Final = timedelta(days=1)
-"""How long an Idempotency-Key stands for what it made."""
 TOMBSTONES_KEPT: Final = timedelta(days=30)
 """Far longer than any command about a deleted desktop can be on its way."""
 
@@ -44,4 +43,4 @@ class Upkeep:
         async with self._unit() as transaction:
             await Desktops(transaction.session).forget_deleted(now - TOMBSTONES_KEPT)
             await Sessions(transaction.session).forget_ended(now - INBOX_KEPT)
-            await Keys(transaction.session).forget(now - KEYS_KEPT)
+            await idempotency.forget(transaction, now - idempotency.KEPT)

@@ -66,6 +66,18 @@ class Templates:
             return None
         return template, version
 
+    async def ready(self) -> list[tuple[Template, TemplateVersion]]:
+        """Every version that can be used, held until the commit so that none is deleted before."""
+        rows = await self._session.execute(
+            sa.select(Template, TemplateVersion)
+            .join(TemplateVersion, TemplateVersion.template_id == Template.id)
+            .where(
+                Template.state == TemplateState.READY, TemplateVersion.state == VersionState.READY
+            )
+            .with_for_update(read=True, of=Template)
+        )
+        return [(template, version) for template, version in rows]
+
     async def page(self, paging: PageQuery) -> Listing:
         """By name."""
         return await page(self._session, Template, [(Template.name, str)], paging)

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID, uuid4
 
-from sqlalchemy import Float, String
+from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from roost_common.contracts.host import (
@@ -19,7 +19,6 @@ from roost_common.contracts.host import (
 )
 from roost_common.errors import Conflict
 from roost_inventory.model.base import Base, Json, word
-from roost_inventory.placement import Candidate
 
 
 class Administrative(StrEnum):
@@ -61,8 +60,11 @@ class Host(Base):
     address: Mapped[str] = mapped_column(String(253))
     capabilities: Mapped[HostCapabilities] = mapped_column(Json(HostCapabilities))
     stats: Mapped[HostStats] = mapped_column(Json(HostStats))
-    load: Mapped[float] = mapped_column(Float)
-    """CPU use in percent, as a column of its own to be searched by."""
+    cpus: Mapped[int]
+    memory_mib: Mapped[int]
+    max_vcpus: Mapped[int]
+    spice: Mapped[bool]
+    """These four of its capabilities are columns too: placement reads those of every host."""
     agent_id: Mapped[UUID]
     agent_since: Mapped[datetime]
     """When this run of its agent was first heard of."""
@@ -74,21 +76,19 @@ class Host(Base):
     @classmethod
     def enrolled(cls, report: HostReport, health: Health, now: datetime) -> Host:
         """A host as its first report makes it: waiting for approval."""
-        return cls(
+        host = cls(
             id=uuid4(),
             name=report.node,
             administrative=Administrative.PENDING,
             health=health,
             state=HostState.PENDING_APPROVAL,
-            address=report.address,
-            capabilities=report.capabilities,
-            stats=report.stats,
-            load=report.stats.cpu_percent,
             agent_id=report.agent_id,
             agent_since=now,
-            reported_at=now,
             created_at=now,
+            approved_at=None,
         )
+        host.note_report(report, now)
+        return host
 
     # --- what people decide -------------------------------------------------------------------
 
@@ -150,9 +150,10 @@ class Host(Base):
             self.agent_id = report.agent_id
             self.agent_since = now
         self.address = report.address
-        self.capabilities = report.capabilities
+        self.capabilities = can = report.capabilities
+        self.cpus, self.memory_mib = can.cpus, can.memory_mib
+        self.max_vcpus, self.spice = can.max_vcpus, can.spice
         self.stats = report.stats
-        self.load = report.stats.cpu_percent
         self.reported_at = now
 
     @property
@@ -164,16 +165,3 @@ class Host(Base):
     def reachable(self) -> bool:
         """Whether what runs on it counts as known."""
         return self.health is Health.UP
-
-    def candidate(self, used_vcpus: int = 0, used_memory_mib: int = 0) -> Candidate:
-        """The same as placement sees it."""
-        return Candidate(
-            name=self.name,
-            usable=self.usable,
-            cpus=self.capabilities.cpus,
-            memory_mib=self.capabilities.memory_mib,
-            max_vcpus=self.capabilities.max_vcpus,
-            spice=self.capabilities.spice,
-            used_vcpus=used_vcpus,
-            used_memory_mib=used_memory_mib,
-        )

@@ -2,7 +2,6 @@
 
 from roost_inventory.repository.desktops import DesktopFilter, Desktops, SeenRow
 from roost_inventory.repository.hosts import Hosts
-from roost_inventory.repository.keys import Keys
 from roost_inventory.repository.projections import Healths, Pools, Readings, Sessions, Templates
 
 __all__ = [
@@ -10,7 +9,6 @@ __all__ = [
     "Desktops",
     "Healths",
     "Hosts",
-    "Keys",
     "Pools",
     "Readings",
     "SeenRow",

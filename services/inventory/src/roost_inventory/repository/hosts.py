@@ -13,6 +13,16 @@ from roost_common.contracts.host import Health, HostState
 from roost_inventory.model import Desktop, Host
 from roost_inventory.placement import Candidate
 
+_CANDIDATES = sa.select(
+    Host.name,
+    (Host.state == HostState.UP).label("usable"),
+    Host.cpus,
+    Host.memory_mib,
+    Host.max_vcpus,
+    Host.spice,
+).where(Host.state != HostState.PENDING_APPROVAL)
+"""In the order of `Candidate`'s fields."""
+
 
 class Hosts:
     """Hosts in one transaction."""
@@ -66,25 +76,18 @@ class Hosts:
 
     async def candidates(self) -> list[Candidate]:
         """Every approved host as placement sees it, without what is in use."""
-        query = sa.select(Host).where(Host.state != HostState.PENDING_APPROVAL)
-        return [host.candidate() for host in (await self._session.scalars(query)).all()]
+        return [Candidate(*row) for row in (await self._session.execute(_CANDIDATES)).all()]
 
     async def locked_candidates(self) -> list[Candidate]:
         """The same with what is in use, and nobody else can place until this transaction ends.
 
         Taking room away needs these locks; giving it back does not.
         """
-        query = (
-            sa.select(Host)
-            .where(Host.state != HostState.PENDING_APPROVAL)
-            .order_by(Host.name)
-            .with_for_update()
-            .execution_options(populate_existing=True)
-        )
-        hosts = (await self._session.scalars(query)).all()
+        locked = _CANDIDATES.order_by(Host.name).with_for_update()
+        rows = (await self._session.execute(locked)).all()
         # A statement of its own, after the locks: it sees what their last holder committed.
         used = await self.use()
-        return [host.candidate(*used.get(host.name, (0, 0))) for host in hosts]
+        return [Candidate(*row, *used.get(row.name, (0, 0))) for row in rows]
 
     async def use(self) -> dict[str, tuple[int, int]]:
         """vCPUs and MiB in use on each host that carries desktops."""
