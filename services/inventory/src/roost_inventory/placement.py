@@ -92,10 +92,9 @@ class Candidate:
 
     def fullness(self, demand: Demand, overcommit: Overcommit) -> float:
         """Share of its scarcer resource in use with this desktop on it, 0 to 1."""
-        with_it = self.taking(demand)
         return max(
-            with_it.used_vcpus / self.vcpu_limit(overcommit),
-            with_it.used_memory_mib / self.memory_limit_mib(overcommit),
+            (self.used_vcpus + demand.vcpus) / self.vcpu_limit(overcommit),
+            (self.used_memory_mib + demand.memory_mib) / self.memory_limit_mib(overcommit),
         )
 
 
