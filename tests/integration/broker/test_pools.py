@@ -154,7 +154,7 @@ async def test_deleting(ready_site: Any, eventually: Any) -> None:
     assert ended["end_reason"] == "desktop-deleted"
 
     async def gone() -> bool:
-        return (await site.call("GET", "/pools/win")).status_code == 404
+        return bool((await site.call("GET", "/pools/win")).status_code == 404)
 
     await eventually(gone)
     assert not site.inventory.views

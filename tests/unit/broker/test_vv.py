@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from configparser import RawConfigParser
 from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -89,6 +90,7 @@ def test_a_thin_link_full_screen_no_usb_and_a_newer_viewer() -> None:
 
 @pytest.mark.parametrize("field", ["title", "host", "password", "host_subject", "versions"])
 def test_no_value_starts_another_line(field: str) -> None:
-    text = render(replace(SCREEN, **{field: "a\nproxy=http://evil\r\n[ovirt]\x00"}))
+    evil: dict[str, Any] = {field: "a\nproxy=http://evil\r\n[ovirt]\x00"}
+    text = render(replace(SCREEN, **evil))
     assert sum(line.startswith(("proxy", "[ovirt")) for line in text.splitlines()) == 0
     assert "proxy" not in values(text)
