@@ -40,7 +40,7 @@ async def test_a_running_desktop_is_opened_at_once(ready_site: Any, eventually: 
     assert session["client"]["name"] == "tc-1"
 
     async def said() -> list[Any]:
-        return site.inventory.of(SessionRequested)
+        return list(site.inventory.of(SessionRequested))
 
     (event,) = await eventually(said)
     assert event.user == "ann"
@@ -208,6 +208,55 @@ async def test_places_in_the_queue(site: Any, eventually: Any) -> None:
     path = f"/launch/{second.json()['launch_id']}"
     moved = await site.call("GET", path, headers=users[1])
     assert (moved.status_code, moved.json()["position"]) == (202, 1)
+
+
+async def test_who_went_away_does_not_hold_up_the_others(site: Any) -> None:
+    import sqlalchemy as sa
+
+    async def asked_before(launch_id: str, seconds: int) -> None:
+        statement = sa.text(
+            f"update launches set polled_at = polled_at - interval '{seconds} s'"
+            f" where id = '{launch_id}'"
+        )
+        async with site.broker.unit_of_work() as transaction:
+            await transaction.session.execute(statement)
+
+    await site.template()
+    ann, bob = await site.user("ann"), await site.user("bob")
+    site.inventory.holding = True
+    await site.pool(users=("ann", "bob"), max=2, spare=1)
+    first = (await site.launch(ann, pool="win")).json()["launch_id"]
+    second = (await site.launch(bob, pool="win")).json()["launch_id"]
+    await asked_before(first, 31)
+    passed = await site.call("GET", f"/launch/{second}", headers=bob)
+    assert passed.json()["position"] == 1
+    # Who comes back soon has the old place still; later it is gone.
+    again = await site.call("GET", f"/launch/{first}", headers=ann)
+    assert (again.status_code, again.json()["position"]) == (202, 1)
+    behind = await site.call("GET", f"/launch/{second}", headers=bob)
+    assert behind.json()["position"] == 2
+    await asked_before(first, 121)
+    gone = await site.call("GET", f"/launch/{first}", headers=ann)
+    assert (gone.status_code, gone.json()["code"]) == (404, "launch.unknown")
+    anew = (await site.launch(ann, pool="win")).json()
+    assert anew["launch_id"] != first
+    assert anew["position"] == 2
+
+
+async def test_a_storm_is_served_in_order(site: Any) -> None:
+    """More users than desktops at once: those in front get one, and nobody gets two."""
+    await site.template()
+    names = [f"u{number}" for number in range(12)]
+    users = [await site.user(name) for name in names]
+    await site.pool(users=tuple(names), max=8, spare=1)
+    await site.settled(free=1)
+    answers = await asyncio.gather(*(site.launch(who, wait=30, pool="win") for who in users))
+    ready = [answer for answer in answers if answer.status_code == 200]
+    others = {answer.json()["code"] for answer in answers if answer.status_code != 200}
+    assert len(ready) == 8
+    assert len({answer.json()["desktop"]["id"] for answer in ready}) == 8
+    assert others == {"pool.exhausted"}
+    await site.settled(total=8, assigned=8)
 
 
 async def test_waiting_ends_when_the_desktop_is_there(site: Any) -> None:

@@ -5,21 +5,20 @@ Everything here happens in one transaction of the caller's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID, uuid4
 
 from roost_broker import protocol
 from roost_broker.ending import Moved
 from roost_broker.launch import Client, Granted, Place, Queued, Refused, Step, Wish
-from roost_broker.model import Launch, LaunchState
+from roost_broker.launch_attempt import Attempt
+from roost_broker.model import LaunchState
 from roost_broker.queue import Outlook, Picture, outlook, reason, retry_after_ms
 from roost_broker.repository.desktops import Desktops
 from roost_broker.repository.identities import Identities, Known
 from roost_broker.repository.launch_path import LaunchPath, Situation
 from roost_broker.repository.launches import Launches
-from roost_broker.repository.pools import LaunchPool, Pools
+from roost_broker.repository.pools import Pools
 from roost_broker.repository.sessions import Sessions
 from roost_common.clock import Clock
 from roost_common.contracts.session import SessionRequested
@@ -54,7 +53,7 @@ class LaunchDecision:
         if session_id is None and not wish.new:
             session_id = situation.latest
         if session_id is not None:
-            attempt = _Attempt(user, situation.pool, wish.client, why, wish.new, launch_id, None)
+            attempt = Attempt(user, situation.pool, wish.client, why, wish.new, launch_id, None)
             granted = await self._reopen(transaction, attempt, session_id)
             if granted is not None:
                 return granted
@@ -62,7 +61,7 @@ class LaunchDecision:
             situation = await self._situation(transaction, pool, user, new=wish.new)
         if situation.own_launch is not None:
             return await self.look(transaction, user_id, situation.own_launch)
-        attempt = _Attempt(user, situation.pool, wish.client, why, wish.new, launch_id, None)
+        attempt = Attempt(user, situation.pool, wish.client, why, wish.new, launch_id, None)
         return await self._serve(transaction, attempt, situation, situation.waiting + 1)
 
     async def look(self, transaction: Transaction, user_id: UUID, launch_id: UUID) -> Step:
@@ -85,7 +84,7 @@ class LaunchDecision:
             launch.fullscreen,
             launch.thin_link,
         )
-        attempt = _Attempt(
+        attempt = Attempt(
             user, situation.pool, client, launch.reason, launch.wants_new, launch_id, launch
         )
         session_id = launch.session_id
@@ -142,7 +141,7 @@ class LaunchDecision:
         return situation
 
     async def _serve(
-        self, transaction: Transaction, attempt: _Attempt, situation: Situation, position: int
+        self, transaction: Transaction, attempt: Attempt, situation: Situation, position: int
     ) -> Step:
         """The first free desktop, if it is this launch's turn; a place in the queue if not."""
         if attempt.new and situation.held >= attempt.pool.max_per_user:
@@ -163,18 +162,28 @@ class LaunchDecision:
                 return granted
             picture = await self._picture(desktops, attempt)
         launches = Launches(transaction.session, self._abandoned)
+        if outlook(position, picture) in (Outlook.EXHAUSTED, Outlook.TROUBLED):
+            # Somebody in front may have taken a desktop between the two looks. A place that is
+            # looked at after the desktops can only be too good.
+            position = await self._position(launches, attempt)
         step = await self._queue(launches, attempt, position, picture)
         if isinstance(step, Queued) and attempt.launch is None:
             transaction.after_commit(lambda: self._moved(step.pool_id))
         return step
 
-    async def _picture(self, desktops: Desktops, attempt: _Attempt) -> Picture:
+    async def _position(self, launches: Launches, attempt: Attempt) -> int:
+        now = self._clock.now()
+        if attempt.launch is not None:
+            return await launches.position(attempt.launch, now)
+        return (await launches.waiting([attempt.pool.id], now)).get(attempt.pool.id, 0) + 1
+
+    async def _picture(self, desktops: Desktops, attempt: Attempt) -> Picture:
         pool = attempt.pool
         pictures = await desktops.pictures([(pool.id, pool.max)], self._clock.now())
         return pictures[pool.id]
 
     async def _queue(
-        self, launches: Launches, attempt: _Attempt, position: int, picture: Picture
+        self, launches: Launches, attempt: Attempt, position: int, picture: Picture
     ) -> Step:
         prospect = outlook(position, picture)
         if prospect is Outlook.EXHAUSTED:
@@ -210,7 +219,7 @@ class LaunchDecision:
 
     # --- what is recorded ---------------------------------------------------------------------
 
-    async def _take(self, transaction: Transaction, attempt: _Attempt) -> Granted | None:
+    async def _take(self, transaction: Transaction, attempt: Attempt) -> Granted | None:
         now, session_id = self._clock.now(), uuid4()
         ready = attempt.row(LaunchState.READY, session_id, now)
         place = await LaunchPath(transaction.session).take(
@@ -245,7 +254,7 @@ class LaunchDecision:
         return attempt.granted(session_id, place)
 
     async def _reopen(
-        self, transaction: Transaction, attempt: _Attempt, session_id: UUID
+        self, transaction: Transaction, attempt: Attempt, session_id: UUID
     ) -> Granted | None:
         """The same desktop again; None when the session has ended."""
         session = await Sessions(transaction.session).ticket(
@@ -276,45 +285,3 @@ class LaunchDecision:
 
     def _now(self) -> datetime:
         return self._clock.now()
-
-
-@dataclass(frozen=True)
-class _Attempt:
-    """One try to serve one launch; ``launch`` is its row where there is one already."""
-
-    user: Known
-    pool: LaunchPool
-    client: Client
-    reason: str
-    new: bool
-    launch_id: UUID
-    launch: Launch | None
-
-    def granted(self, session_id: UUID, place: Place) -> Granted:
-        return Granted(
-            launch_id=self.launch_id,
-            session_id=session_id,
-            place=place,
-            pool=self.pool.name,
-            reason=self.reason,
-            usb=self.pool.usb,
-            client=self.client,
-        )
-
-    def row(self, state: LaunchState, session_id: UUID | None, now: datetime) -> dict[str, Any]:
-        return {
-            "id": self.launch_id,
-            "user_id": self.user.id,
-            "pool_id": self.pool.id,
-            "state": state.value,
-            "wants_new": self.new,
-            "session_id": session_id,
-            "reason": self.reason,
-            "client_name": self.client.name,
-            "client_address": self.client.address,
-            "monitors": self.client.monitors,
-            "fullscreen": self.client.fullscreen,
-            "thin_link": self.client.thin_link,
-            "created_at": now,
-            "polled_at": now,
-        }

@@ -49,7 +49,9 @@ logger = log.get_logger(__name__)
 QUIET_S: Final = 15.0
 """How often a pool is looked at in which nothing moves, in case a copy died with news of it."""
 BREATH_S: Final = 0.2
-"""Between two passes, so that a storm of events does not become a storm of plans."""
+LONGEST_BREATH_S: Final = 2.0
+SHARE: Final = 0.1
+"""Of the time, that plans may take: a storm of events does not become a storm of plans."""
 NAME_AVOIDED: Final = timedelta(minutes=10)
 
 
@@ -89,6 +91,7 @@ class PoolLoop:
 
     async def step(self) -> bool:
         """Plan what is due; true when more is to be done at once."""
+        started = self._unit.clock.monotonic()
         due = await self._due()
         for pool_id in due:
             self._news.discard(pool_id)
@@ -98,7 +101,8 @@ class PoolLoop:
                 self._news.add(pool_id)
                 raise
         if due:
-            await asyncio.sleep(BREATH_S)
+            took_s = self._unit.clock.monotonic() - started
+            await asyncio.sleep(min(max(BREATH_S, took_s / SHARE), LONGEST_BREATH_S))
         return bool(self._news)
 
     async def _due(self) -> list[UUID]:

@@ -17,7 +17,7 @@ from roost_common.loops import Loop
 from roost_common.outbox import Relay, UnitOfWork
 
 BATCH: Final = 100
-REAP_S: Final = 1.0
+REAP_S: Final = 2.0
 FORGET_S: Final = 60.0
 LAUNCHES_KEPT: Final = timedelta(hours=1)
 FAILURES_KEPT: Final = timedelta(hours=1)
@@ -26,7 +26,7 @@ KEYS_KEPT: Final = timedelta(days=1)
 
 
 class Reaper:
-    """Two loops: overdue sessions every second, old rows every minute."""
+    """Two loops: overdue sessions every other second, old rows every minute."""
 
     def __init__(
         self,

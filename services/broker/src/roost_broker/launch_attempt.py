@@ -1,0 +1,57 @@
+"""One try to serve one launch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from roost_broker.launch import Client, Granted, Place
+from roost_broker.model import Launch, LaunchState
+from roost_broker.repository.identities import Known
+from roost_broker.repository.pools import LaunchPool
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Who wants what of which pool; ``launch`` is the row where there is one already."""
+
+    user: Known
+    pool: LaunchPool
+    client: Client
+    reason: str
+    new: bool
+    launch_id: UUID
+    launch: Launch | None
+
+    def granted(self, session_id: UUID, place: Place) -> Granted:
+        """It has a desktop."""
+        return Granted(
+            launch_id=self.launch_id,
+            session_id=session_id,
+            place=place,
+            pool=self.pool.name,
+            reason=self.reason,
+            usb=self.pool.usb,
+            client=self.client,
+        )
+
+    def row(self, state: LaunchState, session_id: UUID | None, now: datetime) -> dict[str, Any]:
+        """The row to be kept of it."""
+        return {
+            "id": self.launch_id,
+            "user_id": self.user.id,
+            "pool_id": self.pool.id,
+            "state": state.value,
+            "wants_new": self.new,
+            "session_id": session_id,
+            "reason": self.reason,
+            "client_name": self.client.name,
+            "client_address": self.client.address,
+            "monitors": self.client.monitors,
+            "fullscreen": self.client.fullscreen,
+            "thin_link": self.client.thin_link,
+            "created_at": now,
+            "polled_at": now,
+        }
