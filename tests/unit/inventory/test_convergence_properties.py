@@ -7,6 +7,7 @@ becomes what it should be.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -18,6 +19,8 @@ from tests.unit.inventory.world import NODES, World
 from roost_common.contracts.desktop import Power, StopMode, StopReason
 
 STEPS = 300
+
+Happening = Callable[[World, Random], None]
 
 
 def a_message_arrives(world: World, random: Random) -> None:
@@ -101,7 +104,7 @@ def a_host_is_called_down_or_up(world: World, random: Random) -> None:
     world.call(random.choice(NODES), silent=random.random() < 0.4)
 
 
-WEIGHTS = {
+WEIGHTS: dict[Happening, float] = {
     a_message_arrives: 30,
     the_oldest_message_arrives: 30,
     a_message_is_repeated: 10,
@@ -121,10 +124,38 @@ WEIGHTS = {
 }
 
 
-def live_through(seed: int) -> World:
+def a_long_time_passes_with_the_bus_at_work(world: World, random: Random) -> None:
+    world.deliver_all()
+    a_long_time_passes(world, random)
+
+
+def an_agent_starts_anew(world: World, random: Random) -> None:
+    world.nodes[random.choice(NODES)].restart_agent()
+
+
+def a_node_loses_its_power(world: World, random: Random) -> None:
+    world.nodes[random.choice(NODES)].lose_power()
+
+
+FORGETFUL: dict[Happening, float] = {
+    **{
+        happening: weight
+        for happening, weight in WEIGHTS.items()
+        if happening
+        not in (a_message_arrives, a_message_is_repeated, a_message_is_lost, a_long_time_passes)
+    },
+    the_oldest_message_arrives: 60,
+    a_long_time_passes_with_the_bus_at_work: 1,
+    an_agent_starts_anew: 2,
+    a_node_loses_its_power: 1,
+}
+"""A bus in order, as RabbitMQ's is but for accidents, and nodes that forget what they knew."""
+
+
+def live_through(seed: int, happens: dict[Happening, float]) -> World:
     """One history, made from a number, so that a failure can be lived through again."""
     random, world = Random(seed), World()
-    happenings, weights = list(WEIGHTS), list(WEIGHTS.values())
+    happenings, weights = list(happens), list(happens.values())
     for happening in random.choices(happenings, weights, k=STEPS):
         happening(world, random)
         world.check()
@@ -134,9 +165,15 @@ def live_through(seed: int) -> World:
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32))
 def test_whatever_happens_they_come_right(seed: int) -> None:
-    live_through(seed).come_to_rest()
+    live_through(seed, WEIGHTS).come_to_rest()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32))
+def test_nodes_that_forget_change_nothing_about_it(seed: int) -> None:
+    live_through(seed, FORGETFUL).come_to_rest()
 
 
 @pytest.mark.parametrize("seed", range(40))
 def test_these_histories_stay_told(seed: int) -> None:
-    live_through(seed).come_to_rest()
+    live_through(seed, WEIGHTS).come_to_rest()

@@ -48,6 +48,7 @@ class World:
         self.clock = FakeClock()
         self.nodes = nodes(self.clock, NODES, memory_mib=SLOTS * SMALL.memory_mib)
         self.agent_since = dict.fromkeys(NODES, self.clock.now())
+        self.agents = {name: node.agent_id for name, node in self.nodes.items()}
         self.silent: set[str] = set()
         self.imaging = FakeImaging()
         self.post: list[Letter] = []
@@ -142,6 +143,9 @@ class World:
         desktop.touch(now)
 
     def _take_report(self, report: HostReport, now: datetime) -> None:
+        if self.agents.get(report.node) != report.agent_id:
+            self.agents[report.node] = report.agent_id
+            self.agent_since[report.node] = now
         named = {one.desktop_id: one for one in report.domains}
         for desktop in self.desktops:
             if desktop.id in named:
