@@ -44,6 +44,16 @@ def free(*numbers: int, **more: object) -> list[Member]:
     return [member(number, Phase.FREE, **more) for number in numbers]
 
 
+def test_a_desktop_whose_own_trouble_lasts_gets_a_fresh_disk() -> None:
+    broken = member(1, Phase.TROUBLED, problem="desktop.disk-missing", commanded_at=LONG_AGO)
+    young, old = replace(broken, since=NOW), replace(broken, since=LONG_AGO)
+    assert Reimage(1, 2) not in plan(wish(spare=0), [young], 0, NOW)
+    assert Reimage(1, 2) in plan(wish(spare=1), [old], 0, NOW)
+    for elsewhere in ("placement.no-capacity", "host.unreachable"):
+        other = replace(old, problem=elsewhere)
+        assert Reimage(1, 2) not in plan(wish(spare=1), [other], 0, NOW)
+
+
 def test_an_empty_pool_gets_its_spare() -> None:
     assert plan(wish(), [], 0, NOW) == [Create("win-1"), Create("win-2")]
 

@@ -18,10 +18,13 @@ from roost_broker.ending import Ending
 from roost_broker.launch import Granted, Queued, Ready, Refused, Step, Wish
 from roost_broker.launch_decision import LaunchDecision
 from roost_broker.model import Launch, LaunchState
+from roost_common import log
 from roost_common.contracts.session import EndReason
 from roost_common.errors import NotFound, RoostError, Unavailable
 from roost_common.idempotency import claim
 from roost_common.outbox import UnitOfWork
+
+logger = log.get_logger(__name__)
 
 
 class Launching:
@@ -60,7 +63,9 @@ class Launching:
                     now=self._unit.clock.now(),
                 )
                 if earlier is not None:
-                    # Where it came to nothing the first time, it is tried anew.
+                    # Where it came to nothing the first time, it is tried anew, under the same id:
+                    # the key leads to what it made in the end.
+                    launch_id = earlier
                     with suppress(NotFound):
                         step = await self._decision.look(transaction, user_id, earlier)
             if step is None:
@@ -102,6 +107,12 @@ class Launching:
                 second = await self._decision.look(transaction, user_id, step.launch_id)
             return await self._finish(user_id, second, last=True)
         metrics.LAUNCHES.labels("ready").inc()
+        logger.info(
+            "launch.ready",
+            user_id=str(user_id),
+            desktop=step.place.name,
+            session=str(step.session_id),
+        )
         return Ready(step, ticket, asked_at + timedelta(seconds=ticket.valid_s))
 
     async def _put_back(self, granted: Granted) -> None:

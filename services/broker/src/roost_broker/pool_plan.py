@@ -18,6 +18,8 @@ from roost_common.contracts.desktop import DesktopState
 
 FIRST_BACKOFF: Final = timedelta(seconds=5)
 LONGEST_BACKOFF: Final = timedelta(seconds=60)
+MENDED_AFTER: Final = timedelta(minutes=2)
+"""Longer than inventory's own retries of a start need to get over a passing trouble."""
 CREATED_AT_ONCE: Final = 50
 """Desktops asked for in one pass; the next pass follows at once."""
 
@@ -218,7 +220,9 @@ def _replace(pool: Wish, members: Sequence[Member], now: datetime) -> Iterator[R
         if member.phase is Phase.TROUBLED and _due(member, now):
             if not member.spec_current:
                 yield Delete(member.id)
-            elif not member.template_current and member.state is not None:
+            elif member.state is not None and (
+                not member.template_current or _ails_itself(member, now)
+            ):
                 yield _renewed(member)
         elif (
             member.phase is Phase.COMING
@@ -236,6 +240,12 @@ def _replace(pool: Wish, members: Sequence[Member], now: datetime) -> Iterator[R
     may_take = min(batch, len(free) - (1 if room else 0))
     for member in outdated[: max(0, may_take)]:
         yield Delete(member.id) if not member.spec_current else _renewed(member)
+
+
+def _ails_itself(member: Member, now: datetime) -> bool:
+    """Whether its trouble is its own and lasts: a lost or broken overlay is mended by a new one."""
+    own = not site_wide(member.problem) and member.problem != SILENT_HOST.code
+    return own and now - member.since >= MENDED_AFTER
 
 
 def _renewed(member: Member) -> Reimage:

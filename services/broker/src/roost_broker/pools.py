@@ -102,8 +102,9 @@ class PoolAdministration:
             pool = await pools.pool(reference, lock=True)
             _check_stays(pool)
             if patch.spec is not None:
-                await _check_size(transaction, patch.spec)
-                given["spec"] = patch.spec.model_dump(mode="json")
+                spec = DesktopSpec.model_validate(pool.spec).amended_by(patch.spec)
+                await _check_size(transaction, spec)
+                given["spec"] = spec.model_dump(mode="json")
             if "template" in given or given.get("template_version") is not None:
                 # A version belongs to its template: a new template comes without the old pin.
                 version = given.get("template_version")

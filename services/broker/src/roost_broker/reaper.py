@@ -12,6 +12,7 @@ from roost_broker.ending import Ending
 from roost_broker.model import LoginFailure
 from roost_broker.repository.launches import Launches
 from roost_broker.repository.sessions import Sessions
+from roost_common import idempotency
 from roost_common.contracts.session import SessionState
 from roost_common.loops import Loop
 from roost_common.outbox import Relay, UnitOfWork
@@ -21,8 +22,6 @@ REAP_S: Final = 2.0
 FORGET_S: Final = 60.0
 LAUNCHES_KEPT: Final = timedelta(hours=1)
 FAILURES_KEPT: Final = timedelta(hours=1)
-KEYS_KEPT: Final = timedelta(days=1)
-"""How long an Idempotency-Key is good for."""
 
 
 class Reaper:
@@ -72,8 +71,7 @@ class Reaper:
             await session.execute(
                 sa.delete(LoginFailure).where(LoginFailure.at < now - FAILURES_KEPT)
             )
-            keys = sa.table("idempotency_keys", sa.column("created_at", sa.DateTime(timezone=True)))
-            await session.execute(sa.delete(keys).where(keys.c.created_at < now - KEYS_KEPT))
+            await idempotency.forget(transaction, now - idempotency.KEPT)
             counts = await Sessions(session).counts()
         for state in SessionState:
             if state is not SessionState.ENDED:

@@ -11,17 +11,18 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints,
 from roost_common.contracts.base import Problem
 from roost_common.contracts.session import EndReason, SessionState
 from roost_common.contracts.spec import MAX_HEADS, DesktopSpec
-from roost_common.http import ApiModel
+from roost_common.http import ApiModel, NoId
 from roost_common.security import Role
 
 UserName = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$", to_lower=True),
+    NoId,
 ]
 """Case does not matter; kept in lower case."""
 FullName = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
-GroupName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._@-]{0,63}$")]
-PoolName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?$")]
+GroupName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._@-]{0,63}$"), NoId]
+PoolName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?$"), NoId]
 """The beginning of its desktops' names, which are DNS labels."""
 Reference = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00]+$")]
 """A name or an id."""

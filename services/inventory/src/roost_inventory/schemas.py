@@ -17,7 +17,7 @@ from roost_common.contracts.desktop import (
     Power,
 )
 from roost_common.contracts.host import Health, HostState, HostStats
-from roost_common.contracts.spec import DesktopSpec, DisplayPolicy, TemplateRef
+from roost_common.contracts.spec import DesktopSpec, TemplateRef
 from roost_common.http import ApiModel
 from roost_inventory.model import Administrative, Desktop, Host, Reading
 
@@ -35,28 +35,10 @@ class DesktopCreate(ApiModel):
     power: Power = Field(default=Power.ON, description="Whether it is started when it is ready")
 
 
-class SpecPatch(ApiModel):
-    """What of the hardware is to be another; what is not given stays."""
-
-    vcpus: Annotated[int, Field(ge=1, le=1024)] | None = None
-    memory_mib: Annotated[int, Field(ge=64, le=16 * 1024 * 1024)] | None = None
-    monitors: Annotated[int, Field(ge=1, le=4)] | None = None
-    display: DisplayPolicy | None = None
-
-    def applied_to(self, spec: DesktopSpec) -> DesktopSpec:
-        """The spec with these changes."""
-        given = {
-            name: getattr(self, name)
-            for name in self.model_fields_set
-            if getattr(self, name) is not None
-        }
-        return spec.model_copy(update=given)
-
-
 class DesktopPatch(ApiModel):
-    """A change of a desktop; its hardware changes at its next start."""
+    """A change of a desktop; its hardware changes at its next start, what is absent stays."""
 
-    spec: SpecPatch
+    spec: DesktopSpec
 
 
 class ShutdownRequest(ApiModel):

@@ -56,6 +56,12 @@ class DesktopSpec(Body):
     monitors: Annotated[int, Field(ge=1, le=MAX_HEADS)] = 1
     display: DisplayPolicy = DisplayPolicy()
 
+    def amended_by(self, patch: DesktopSpec) -> DesktopSpec:
+        """This spec with what ``patch`` was explicitly given; the rest stays."""
+        given = patch.model_dump(exclude_unset=True)
+        display = self.display.model_dump() | given.pop("display", {})
+        return DesktopSpec.model_validate(self.model_dump() | given | {"display": display})
+
 
 class TemplateRef(Body):
     """One version of a template, by id and with the names a person reads."""

@@ -60,7 +60,11 @@ async def delete_pool(parts: Parts, who: Admin, reference: str, force: bool = Fa
     return Response(status_code=202, headers={"Location": f"{router.prefix}/{pool_id}"})
 
 
-@router.get("/{reference}/entitlements", summary="Who may use a pool")
+@router.get(
+    "/{reference}/entitlements",
+    summary="Who may use a pool",
+    response_model_exclude_none=True,
+)
 async def get_entitlements(parts: Parts, _who: Admin, reference: str) -> list[EntitlementEntry]:
     """Users and groups, by name."""
     async with parts.unit_of_work() as transaction:
@@ -70,7 +74,11 @@ async def get_entitlements(parts: Parts, _who: Admin, reference: str) -> list[En
     return [EntitlementEntry(user=user, group=group) for user, group in rows]
 
 
-@router.put("/{reference}/entitlements", summary="Say who may use a pool")
+@router.put(
+    "/{reference}/entitlements",
+    summary="Say who may use a pool",
+    response_model_exclude_none=True,
+)
 async def put_entitlements(
     parts: Parts, who: Admin, reference: str, body: Entries
 ) -> list[EntitlementEntry]:

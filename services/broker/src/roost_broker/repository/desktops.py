@@ -137,15 +137,6 @@ class Desktops:
             )
         )
 
-    async def any_left(self, pool_id: UUID) -> bool:
-        """Whether a pool still has desktops that exist."""
-        statement = sa.select(
-            sa.select(1)
-            .where(PoolDesktop.pool_id == pool_id, PoolDesktop.phase != Phase.REFUSED.value)
-            .exists()
-        )
-        return bool(await self._session.scalar(statement))
-
 
 @dataclass(frozen=True)
 class _Counted:

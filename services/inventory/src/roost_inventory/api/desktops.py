@@ -122,7 +122,7 @@ async def change_desktop(
     """Change a desktop's hardware; a running one has it from its next start on."""
     async with service.unit_of_work() as transaction:
         desktop = await to_change(transaction, caller, key)
-        spec = patch.spec.applied_to(desktop.spec)
+        spec = desktop.spec.amended_by(patch.spec)
         refuse_if(await orders.spec_problem(transaction, spec, service.settings.overcommit))
         orders.change_spec(transaction, desktop, spec, order_by(service))
         transaction.after_commit(service.wake)

@@ -1,0 +1,14 @@
+"""A desktop's spec, changed in part."""
+
+from __future__ import annotations
+
+from roost_common.contracts.spec import DesktopSpec, DisplayPolicy, Link
+
+
+def test_only_what_is_given_changes() -> None:
+    spec = DesktopSpec(vcpus=4, memory_mib=8192, monitors=2, display=DisplayPolicy(usb=False))
+    patch = DesktopSpec.model_validate({"vcpus": 2, "display": {"link": "wan"}})
+    changed = spec.amended_by(patch)
+    assert (changed.vcpus, changed.memory_mib, changed.monitors) == (2, 8192, 2)
+    assert changed.display == DisplayPolicy(usb=False, link=Link.WAN)
+    assert spec.amended_by(DesktopSpec.model_validate({})) == spec
