@@ -387,3 +387,8 @@ async def test_names_that_are_no_ids_and_ids_that_are_nobodys(http: httpx.AsyncC
         answer = await http.get(f"/api/v1/desktops/{key}")
         assert answer.status_code == 404, key
     assert (await http.get("/api/v1/desktops/%00")).json()["code"] == "request.invalid-text"
+
+
+async def test_it_describes_itself(http: httpx.AsyncClient) -> None:
+    paths = (await http.get("/openapi.json")).json()["paths"]
+    assert {"/api/v1/hosts/{key}/approve", "/api/v1/desktops/{key}/reimage"} <= paths.keys()

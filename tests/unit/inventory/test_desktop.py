@@ -20,6 +20,7 @@ from roost_common.contracts.desktop import (
 from roost_common.contracts.spec import DesktopSpec, TemplateRef
 from roost_common.errors import Conflict
 from roost_common.testing.clock import FakeClock
+from roost_inventory.advance import eviction_command
 from roost_inventory.model import Desktop
 from roost_inventory.reconcile import Action, plan
 
@@ -274,3 +275,15 @@ def test_a_guest_in_trouble_shows_it_while_it_runs(desktop: Desktop, now: dateti
     assert desktop.problem == trouble
     desktop.observe("n1", seen(desktop, later(now, 2)), now)
     assert desktop.problem is None
+
+
+def test_taking_a_copy_away_never_hits_an_assignment(desktop: Desktop, now: datetime) -> None:
+    run(desktop, now)
+    first = desktop.told_generation
+    desktop.release(StopMode.POWEROFF, now)
+    desktop.detach()
+    eviction = eviction_command(desktop)
+    assert (eviction.power, eviction.stop) == (Power.OFF, StopMode.POWEROFF)
+    assert first < eviction.generation
+    desktop.assign("n1", now)
+    assert eviction.generation < desktop.told_generation
