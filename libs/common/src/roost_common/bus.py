@@ -35,7 +35,7 @@ from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 from pydantic import ValidationError
 from yarl import URL
 
-from roost_common import log, metrics, topology
+from roost_common import cloudevents, log, metrics, topology
 from roost_common.clock import Clock, SystemClock
 from roost_common.contracts.base import REGISTRY, Body, Delivery, Envelope, Kind, Message, Query
 from roost_common.errors import Outage, RoostError, Unavailable, from_problem
@@ -451,23 +451,10 @@ async def _declare_graveyard(channel: AbstractChannel) -> None:
 
 
 def _to_amqp(body: bytes, envelope: Envelope, *, persistent: bool) -> aio_pika.Message:
-    """CloudEvents 1.0, AMQP protocol binding, binary content mode (header prefix cloudEvents:)."""
-    headers: dict[str, Any] = {
-        "cloudEvents:id": str(envelope.id),
-        "cloudEvents:type": envelope.type,
-        "cloudEvents:source": envelope.source,
-        "cloudEvents:specversion": "1.0",
-        "cloudEvents:time": envelope.time.isoformat(),
-        "roost-correlation-id": envelope.correlation_id,
-    }
-    if envelope.subject:
-        headers["cloudEvents:subject"] = envelope.subject
-    if envelope.causation_id is not None:
-        headers["roost-causation-id"] = str(envelope.causation_id)
     mode = aio_pika.DeliveryMode.PERSISTENT if persistent else aio_pika.DeliveryMode.NOT_PERSISTENT
     return aio_pika.Message(
         body,
-        headers=headers,
+        headers=cloudevents.to_headers(envelope),
         content_type="application/json",
         message_id=str(envelope.id),
         type=envelope.type,
@@ -479,21 +466,8 @@ def _to_amqp(body: bytes, envelope: Envelope, *, persistent: bool) -> aio_pika.M
 
 def _from_amqp(incoming: AbstractIncomingMessage) -> Delivery:
     """Raises KeyError for a type nobody knows and ValidationError for a body that is not its."""
-    headers = incoming.headers
-    name = str(headers.get("cloudEvents:type") or incoming.type)
-    causation = headers.get("roost-causation-id")
-    envelope = Envelope.model_validate(
-        {
-            "id": headers["cloudEvents:id"],
-            "type": name,
-            "source": headers["cloudEvents:source"],
-            "time": headers["cloudEvents:time"],
-            "subject": headers.get("cloudEvents:subject", ""),
-            "correlation_id": headers.get("roost-correlation-id") or headers["cloudEvents:id"],
-            "causation_id": causation,
-        }
-    )
-    message = REGISTRY[name].model_validate_json(incoming.body)
+    envelope = cloudevents.from_headers(incoming.headers, incoming.type)
+    message = REGISTRY[envelope.type].model_validate_json(incoming.body)
     # model_construct: a Delivery adds nothing to be checked and must keep the concrete class.
     return Delivery.model_construct(
         envelope=envelope, message=message, redelivered=bool(incoming.redelivered)
