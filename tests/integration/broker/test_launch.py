@@ -241,6 +241,13 @@ async def test_who_went_away_does_not_hold_up_the_others(site: Any) -> None:
     anew = (await site.launch(ann, pool="win")).json()
     assert anew["launch_id"] != first
     assert anew["position"] == 2
+    # The key of a launch that was given up leads to a new one.
+    await asked_before(second, 121)
+    headers = {**bob, "Idempotency-Key": "k"}
+    made = await site.http.post("/api/v1/launch", headers=headers, json={"pool": "win"})
+    await asked_before(made.json()["launch_id"], 121)
+    repeated = await site.http.post("/api/v1/launch", headers=headers, json={"pool": "win"})
+    assert repeated.status_code == 202, repeated.text
 
 
 async def test_a_storm_is_served_in_order(site: Any) -> None:
@@ -371,7 +378,7 @@ async def test_an_idempotency_key(ready_site: Any) -> None:
     first = await site.http.post("/api/v1/launch", headers=headers, json={"pool": "win"})
     second = await site.http.post("/api/v1/launch", headers=headers, json={"pool": "win"})
     assert first.json()["launch_id"] == second.json()["launch_id"]
-    other = await site.http.post("/api/v1/launch", headers=headers, json={})
+    other = await site.http.post("/api/v1/launch", headers=headers, json={"new": True})
     assert (other.status_code, other.json()["code"]) == (409, "idempotency.key-reused")
 
 

@@ -48,7 +48,7 @@ class Broker:
         return Launches(session, timedelta(seconds=self.settings.launch_abandoned_s))
 
 
-def broker(request: Request) -> Broker:
+async def broker(request: Request) -> Broker:
     """The use cases."""
     found: Broker = request.app.state.broker
     return found

@@ -74,10 +74,16 @@ class Launches:
             .where(Launch.id == launch_id, Launch.user_id == user_id)
             .with_for_update()
         )
-        gone = launch is None or (
-            launch.state == LaunchState.QUEUED and launch.polled_at <= self.kept(now)
-        )
-        if launch is None or gone:
+        if (
+            launch is not None
+            and launch.state == LaunchState.QUEUED
+            and launch.polled_at <= self.kept(now)
+        ):
+            # Its id may come again, with the Idempotency-Key that made it.
+            await self._session.delete(launch)
+            await self._session.flush()
+            launch = None
+        if launch is None:
             raise NotFound("launch.unknown", "There is no launch {launch}.", launch=launch_id)
         return launch
 
