@@ -82,6 +82,8 @@ class _Link:
 
     connection: AbstractConnection
     publishing: AbstractChannel
+    replying: AbstractChannel
+    """Without confirms: who asked waits for the answer, or asks again."""
     exchanges: dict[str, AbstractExchange]
     replies: str
     consumers: list[tuple[AbstractQueue, str]]
@@ -198,9 +200,11 @@ class Bus:
             f"roost.{self._service}.replies.{uuid4()}", exclusive=True, auto_delete=True
         )
         await replies.consume(self._on_reply, no_ack=True)
-        link = _Link(connection, publishing, exchanges, replies.name, [], asyncio.Event())
+        replying = await connection.channel(publisher_confirms=False)
+        link = _Link(connection, publishing, replying, exchanges, replies.name, [], asyncio.Event())
         link.watch(connection)
         link.watch(publishing)
+        link.watch(replying)
         for subscription in self._subscriptions if self._consuming else []:
             await self._consume(link, subscription)
         return link
@@ -379,9 +383,7 @@ class Bus:
                 content_type="application/json",
                 headers={"roost-status": status},
             )
-            await link.publishing.default_exchange.publish(
-                reply, incoming.reply_to, mandatory=False
-            )
+            await link.replying.default_exchange.publish(reply, incoming.reply_to, mandatory=False)
 
     # --- consuming ----------------------------------------------------------------------------
 

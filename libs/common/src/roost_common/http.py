@@ -330,7 +330,7 @@ class PageQuery(BaseModel):
     after: tuple[str, ...] | None
 
 
-def page_query(
+async def page_query(
     limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
     cursor: Annotated[str | None, Query(max_length=2000)] = None,
 ) -> PageQuery:

@@ -28,7 +28,7 @@ class UseCases:
     jobs: JobDesk
 
 
-def use_cases(request: Request) -> UseCases:
+async def use_cases(request: Request) -> UseCases:
     """Those of this application."""
     found: UseCases = request.app.state.use_cases
     return found

@@ -30,7 +30,7 @@ class Inventory:
         return await self.bus.request(query, node, answer, deadline_s=deadline_s)
 
 
-def _inventory(request: Request) -> Inventory:
+async def _inventory(request: Request) -> Inventory:
     found: Inventory = request.app.state.inventory
     return found
 
