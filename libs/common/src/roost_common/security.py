@@ -31,6 +31,8 @@ from roost_common.errors import Forbidden, Unauthenticated
 ISSUER: Final = "roost"
 AUDIENCE: Final = "roost-api"
 ALGORITHM: Final = "EdDSA"
+VERIFIED_KEPT: Final = 10_000
+"""Tokens whose verification is remembered: clients send the same one with every request."""
 REFRESH_MIN_S: Final = 5.0
 """At most one look for new keys in this time, whatever tokens strangers send."""
 
@@ -122,9 +124,20 @@ class TokenVerifier:
         self._keys: dict[str, jwt.PyJWK] = {}
         self._refreshed_at = float("-inf")
         self._refreshing = asyncio.Lock()
+        self._verified: dict[str, tuple[Identity, float]] = {}
 
     async def verify(self, token: str) -> Identity:
         """Who the token speaks for. Raises `Unauthenticated` for any other token."""
+        known = self._verified.get(token)
+        if known is not None and self._clock.now().timestamp() < known[1]:
+            return known[0]
+        identity, expires_at = await self._check(token)
+        if len(self._verified) >= VERIFIED_KEPT:
+            self._verified.clear()
+        self._verified[token] = (identity, expires_at)
+        return identity
+
+    async def _check(self, token: str) -> tuple[Identity, float]:
         try:
             key = await self._key(str(jwt.get_unverified_header(token).get("kid", "")))
             claims = jwt.decode(
@@ -135,12 +148,13 @@ class TokenVerifier:
                 audience=AUDIENCE,
                 options={"require": ["exp", "sub", "iss", "aud"]},
             )
-            return Identity(
+            identity = Identity(
                 id=UUID(claims["sub"]),
                 name=claims["name"],
                 roles=frozenset(Role(role) for role in claims["roles"]),
                 groups=frozenset(claims["groups"]),
             )
+            return identity, float(claims["exp"])
         except (jwt.PyJWTError, KeyError, ValueError):
             raise Unauthenticated("auth.token-invalid", "The token is not valid.") from None
 

@@ -220,35 +220,12 @@ class LaunchDecision:
     # --- what is recorded ---------------------------------------------------------------------
 
     async def _take(self, transaction: Transaction, attempt: Attempt) -> Granted | None:
-        now, session_id = self._clock.now(), uuid4()
-        ready = attempt.row(LaunchState.READY, session_id, now)
-        place = await LaunchPath(transaction.session).take(
-            user_id=attempt.user.id,
-            user_name=attempt.user.name,
-            pool=attempt.pool,
-            session_id=session_id,
-            client_name=attempt.client.name,
-            client_address=attempt.client.address,
-            now=now,
-            launch=ready if attempt.launch is None else None,
-        )
+        session_id = uuid4()
+        path = LaunchPath(transaction.session)
+        place = await path.take(attempt, session_id, self._clock.now())
         if place is None:
             return None
-        if attempt.launch is not None:
-            attempt.launch.state = LaunchState.READY
-            attempt.launch.session_id = session_id
-        transaction.emit(
-            SessionRequested(
-                session_id=session_id,
-                user=attempt.user.name,
-                desktop_id=place.desktop_id,
-                desktop_name=place.name,
-                pool=attempt.pool.name,
-                revision=1,
-                client_name=attempt.client.name,
-                client_address=attempt.client.address,
-            )
-        )
+        _record(transaction, attempt, session_id, place, revision=1)
         pool_id = attempt.pool.id
         transaction.after_commit(lambda: self._moved(pool_id))
         return attempt.granted(session_id, place)
@@ -257,31 +234,41 @@ class LaunchDecision:
         self, transaction: Transaction, attempt: Attempt, session_id: UUID
     ) -> Granted | None:
         """The same desktop again; None when the session has ended."""
-        session = await Sessions(transaction.session).ticket(
-            session_id,
-            name=attempt.client.name,
-            address=attempt.client.address,
-            now=self._now(),
-        )
+        path = LaunchPath(transaction.session)
+        session = await path.reopen(attempt, session_id, self._clock.now())
         if session is None:
             return None
-        host = await Desktops(transaction.session).host_of(session.desktop_id)
-        if host is None:
+        if session.host is None:
             raise Unavailable(
                 "host.unreachable",
                 "The host of {desktop} does not answer for now.",
                 retry_after_s=UNREACHABLE_RETRY_S,
                 desktop=session.desktop_name,
             )
-        transaction.emit(session.requested())
-        if attempt.launch is None:
-            row = attempt.row(LaunchState.READY, session_id, self._now())
-            await Launches(transaction.session, self._abandoned).add(**row)
-        else:
-            attempt.launch.state = LaunchState.READY
-            attempt.launch.session_id = session_id
-        place = Place(session.desktop_id, session.desktop_name, host, session.boot_id)
+        place = Place(session.desktop_id, session.desktop_name, session.host, session.boot_id)
+        _record(transaction, attempt, session_id, place, revision=session.revision)
         return attempt.granted(session_id, place)
 
     def _now(self) -> datetime:
         return self._clock.now()
+
+
+def _record(
+    transaction: Transaction, attempt: Attempt, session_id: UUID, place: Place, *, revision: int
+) -> None:
+    """A ticket is asked for: the launch has its desktop, and everybody may know."""
+    if attempt.launch is not None:
+        attempt.launch.state = LaunchState.READY
+        attempt.launch.session_id = session_id
+    transaction.emit(
+        SessionRequested(
+            session_id=session_id,
+            user=attempt.user.name,
+            desktop_id=place.desktop_id,
+            desktop_name=place.name,
+            pool=attempt.pool.name,
+            revision=revision,
+            client_name=attempt.client.name,
+            client_address=attempt.client.address,
+        )
+    )

@@ -3,9 +3,9 @@
 from roost_broker.api import auth, groups, launch, me, pools, sessions, users
 
 ROUTERS = (
+    launch.router,
     auth.router,
     me.router,
-    launch.router,
     sessions.router,
     pools.router,
     users.router,

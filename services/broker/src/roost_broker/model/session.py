@@ -15,7 +15,6 @@ from roost_common.contracts.session import (
     SessionConnected,
     SessionDisconnected,
     SessionEnded,
-    SessionRequested,
     SessionState,
 )
 from roost_common.errors import Conflict
@@ -97,12 +96,6 @@ class Session(Base):
         self.ended_at = now
         self.end_reason = reason
         return SessionEnded(**self._facts(), reason=reason)
-
-    def requested(self) -> SessionRequested:
-        """The event about a ticket that was asked for."""
-        return SessionRequested(
-            **self._facts(), client_name=self.client_name, client_address=self.client_address
-        )
 
     def _become(self, state: SessionState) -> None:
         if state not in NEXT[SessionState(self.state)]:

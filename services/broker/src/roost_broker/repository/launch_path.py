@@ -13,6 +13,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from roost_broker.launch import Place
+from roost_broker.launch_attempt import Attempt
 from roost_broker.model import Launch, LaunchState, Pool, PoolDesktop, Session
 from roost_broker.phase import Phase
 from roost_broker.repository.pools import LaunchPool, entitled_to
@@ -111,7 +112,7 @@ def _take(*, with_launch: bool) -> sa.Select[Any]:
     )
     session: dict[str, Any] = {
         "id": sa.bindparam("p_session_id", type_=sa.Uuid()),
-        "user_id": _USER,
+        "user_id": sa.bindparam("p_the_user", type_=sa.Uuid()),
         "user_name": sa.bindparam("p_user_name", type_=sa.String()),
         "pool_id": sa.bindparam("p_pool_id", type_=sa.Uuid()),
         "pool_name": sa.bindparam("p_pool_name", type_=sa.String()),
@@ -126,23 +127,67 @@ def _take(*, with_launch: bool) -> sa.Select[Any]:
         "ticket_at": sa.bindparam("p_now", type_=_TIME),
     }
     statement = sa.select(taken).add_cte(_insert(Session, session, taken))
-    if with_launch:
-        columns = Launch.__table__.c
-        launch: dict[str, Any] = {
-            name: sa.bindparam(f"p_{name}", type_=columns[name].type)
-            for name in ("reason", "wants_new", "monitors", "fullscreen", "thin_link")
-        }
-        launch |= {name: session[name] for name in ("user_id", "pool_id", "client_name")}
-        launch |= {
-            "id": sa.bindparam("p_launch_id", type_=sa.Uuid()),
-            "state": sa.literal_column(f"'{LaunchState.READY}'"),
-            "session_id": session["id"],
-            "client_address": session["client_address"],
-            "created_at": session["created_at"],
-            "polled_at": session["created_at"],
-        }
-        statement = statement.add_cte(_insert(Launch, launch, taken))
-    return statement
+    return statement.add_cte(_launch(taken)) if with_launch else statement
+
+
+def _reopen(*, with_launch: bool) -> sa.Select[Any]:
+    session = cast(sa.Table, Session.__table__)
+    desktop = cast(sa.Table, PoolDesktop.__table__)
+    renewed = (
+        sa.update(session)
+        .where(
+            session.c.id == sa.bindparam("p_session_id", type_=sa.Uuid()),
+            _OPEN,
+            desktop.c.id == session.c.desktop_id,
+        )
+        .values(
+            ticket_at=sa.bindparam("p_now", type_=_TIME),
+            client_name=sa.bindparam("p_client_name", type_=sa.String()),
+            client_address=sa.bindparam("p_client_address", type_=sa.String()),
+            revision=session.c.revision + 1,
+        )
+        .returning(
+            session.c.desktop_id,
+            session.c.desktop_name,
+            desktop.c.host,
+            session.c.boot_id,
+            session.c.revision,
+        )
+        .cte("renewed")
+    )
+    statement = sa.select(renewed)
+    return statement.add_cte(_launch(renewed)) if with_launch else statement
+
+
+_OF_A_LAUNCH: Final = {
+    "launch_id": "id",
+    "the_user": "user_id",
+    "pool_id": "pool_id",
+    "session_id": "session_id",
+    "reason": "reason",
+    "wants_new": "wants_new",
+    "client_name": "client_name",
+    "client_address": "client_address",
+    "monitors": "monitors",
+    "fullscreen": "fullscreen",
+    "thin_link": "thin_link",
+}
+"""Parameters and columns of the row of a launch that has its desktop."""
+
+
+def _launch(source: sa.CTE) -> sa.CTE:
+    columns = cast(sa.Table, Launch.__table__).c
+    now = sa.bindparam("p_now", type_=_TIME)
+    values: dict[str, Any] = {
+        column: sa.bindparam(f"p_{name}", type_=columns[column].type)
+        for name, column in _OF_A_LAUNCH.items()
+    }
+    values |= {
+        "state": sa.literal_column(f"'{LaunchState.READY}'"),
+        "created_at": now,
+        "polled_at": now,
+    }
+    return _insert(Launch, values, source)
 
 
 def _insert(entity: type[Any], values: dict[str, Any], source: sa.CTE) -> sa.CTE:
@@ -155,8 +200,19 @@ def _insert(entity: type[Any], values: dict[str, Any], source: sa.CTE) -> sa.CTE
     )
 
 
-_TAKE: Final = _take(with_launch=False)
-_TAKE_AND_RECORD: Final = _take(with_launch=True)
+_TAKE: Final = (_take(with_launch=False), _take(with_launch=True))
+_REOPEN: Final = (_reopen(with_launch=False), _reopen(with_launch=True))
+
+
+@dataclass(frozen=True)
+class Reopened:
+    """A session whose screen is to be opened once more."""
+
+    desktop_id: UUID
+    desktop_name: str
+    host: str | None
+    boot_id: UUID
+    revision: int
 
 
 class LaunchPath:
@@ -185,37 +241,39 @@ class LaunchPath:
         row = (await self._session.execute(statement, parameters)).first()
         return None if row is None else Situation(LaunchPool(*row[:5]), *row[5:])
 
-    async def take(
-        self,
-        *,
-        user_id: UUID,
-        user_name: str,
-        pool: LaunchPool,
-        session_id: UUID,
-        client_name: str,
-        client_address: str,
-        now: datetime,
-        launch: dict[str, Any] | None,
-    ) -> Place | None:
+    async def take(self, attempt: Attempt, session_id: UUID, now: datetime) -> Place | None:
         """The desktop that has been free longest is this new session's; None when none is free.
 
-        ``launch`` is the row to be made with it, where there is none yet.
+        A launch that has no row yet gets one, with its desktop.
         """
-        parameters: dict[str, Any] = {
-            "the_user": user_id,
-            "p_user_name": user_name,
-            "p_pool_id": pool.id,
-            "p_pool_name": pool.name,
-            "p_session_id": session_id,
-            "p_client_name": client_name,
-            "p_client_address": client_address,
-            "p_now": now,
-        }
-        statement = _TAKE
-        if launch is not None:
-            statement = _TAKE_AND_RECORD
-            parameters["p_launch_id"] = launch["id"]
-            for name in ("reason", "wants_new", "monitors", "fullscreen", "thin_link"):
-                parameters[f"p_{name}"] = launch[name]
+        statement = _TAKE[attempt.launch is None]
+        parameters = _parameters(attempt, session_id, now)
         row = (await self._session.execute(statement, parameters)).first()
         return None if row is None else Place(*row)
+
+    async def reopen(self, attempt: Attempt, session_id: UUID, now: datetime) -> Reopened | None:
+        """Note that a ticket is asked for; None when the session has ended."""
+        statement = _REOPEN[attempt.launch is None]
+        parameters = _parameters(attempt, session_id, now)
+        row = (await self._session.execute(statement, parameters)).first()
+        return None if row is None else Reopened(*row)
+
+
+def _parameters(attempt: Attempt, session_id: UUID, now: datetime) -> dict[str, Any]:
+    values = {
+        "the_user": attempt.user.id,
+        "user_name": attempt.user.name,
+        "pool_id": attempt.pool.id,
+        "pool_name": attempt.pool.name,
+        "session_id": session_id,
+        "client_name": attempt.client.name,
+        "client_address": attempt.client.address,
+        "now": now,
+        "launch_id": attempt.launch_id,
+        "reason": attempt.reason,
+        "wants_new": attempt.new,
+        "monitors": attempt.client.monitors,
+        "fullscreen": attempt.client.fullscreen,
+        "thin_link": attempt.client.thin_link,
+    }
+    return {f"p_{name}": value for name, value in values.items()}

@@ -18,19 +18,6 @@ from roost_common.http import PageQuery
 
 OPEN = Session.state != SessionState.ENDED.value
 
-_TICKET = (
-    sa.update(Session)
-    .where(Session.id == sa.bindparam("the_session"), sa.literal_column("state <> 'ended'"))
-    .values(
-        ticket_at=sa.bindparam("at", type_=sa.DateTime(timezone=True)),
-        client_name=sa.bindparam("name"),
-        client_address=sa.bindparam("address"),
-        revision=Session.revision + 1,
-    )
-    .returning(Session)
-    .execution_options(synchronize_session=False, populate_existing=True)
-)
-
 
 class Sessions:
     """Sessions of one transaction."""
@@ -52,14 +39,6 @@ class Sessions:
             .where(Session.id == session_id)
             .with_for_update()
             .execution_options(populate_existing=True)
-        )
-
-    async def ticket(
-        self, session_id: UUID, *, name: str, address: str, now: datetime
-    ) -> Session | None:
-        """Note that a ticket is asked for; None when the session has ended meanwhile."""
-        return await self._session.scalar(
-            _TICKET, {"the_session": session_id, "at": now, "name": name, "address": address}
         )
 
     async def open_of_user(self, user_id: UUID) -> Sequence[Session]:
