@@ -310,6 +310,8 @@ def unix_socket(world: World) -> dict[str, Any]:
 
 def device(world: World) -> dict[str, Any]:
     if os.geteuid() != 0:
+        if os.environ.get("CI"):
+            pytest.fail("only root makes device nodes")
         pytest.skip("only root makes device nodes")
     os.mknod(world.imports / "a.raw", 0o600 | 0o060000, os.makedev(7, 0))
     return {"path": "a.raw"}
