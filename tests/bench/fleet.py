@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import secrets
 import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from functools import partial
+from http.client import HTTPConnection
 from pathlib import Path
 from time import monotonic, perf_counter
 
@@ -35,8 +38,10 @@ async def measure(servers: Servers) -> list[Figure]:
     """First launches (a free desktop is claimed) and later ones (the same desktop again)."""
     async with _fleet(servers) as fleet:
         users = await _pool_of(fleet)
-        first = await _launch_all(fleet.clients["broker"], users, 1)
-        again = await _launch_all(fleet.clients["broker"], users, LAUNCHES_EACH)
+        first = await asyncio.to_thread(_launch_all, fleet.port, users, 1)
+        before = _processor_s()
+        again = await asyncio.to_thread(_launch_all, fleet.port, users, LAUNCHES_EACH)
+        spent = {name: s - before.get(name, 0) for name, s in _processor_s().items()}
         resident = psutil.Process(fleet.pids["broker"]).memory_info().rss / (1 << 20)
     wanted = "at least 100"
     return [
@@ -45,7 +50,25 @@ async def measure(servers: Servers) -> list[Figure]:
         Figure("first launch p95, 16 at once", "ms", percentile(first[0], 95) * 1000),
         Figure("launch again p95, 16 at once", "ms", percentile(again[0], 95) * 1000),
         Figure("broker resident", "MiB", resident),
+        *(
+            Figure(f"processor a launch: {name}", "ms", seconds / len(again[0]) * 1000)
+            for name, seconds in sorted(spent.items(), key=lambda item: -item[1])
+        ),
     ]
+
+
+def _processor_s() -> dict[str, float]:
+    """Processor seconds used so far by everything that has part in a launch, by name."""
+    used: dict[str, float] = {}
+    for process in psutil.process_iter(["name", "cmdline", "cpu_times"]):
+        command = process.info["cmdline"] or []
+        name = process.info["name"]
+        if "-m" in command[:-1]:
+            name = command[command.index("-m") + 1]
+        if name.startswith(("roost_", "tests.bench", "postgres", "beam")):
+            times = process.info["cpu_times"]
+            used[name] = used.get(name, 0.0) + times.user + times.system
+    return used
 
 
 @dataclass
@@ -53,6 +76,8 @@ class _Fleet:
     """The services' HTTP, as an administrator, their processes, and where images come from."""
 
     root: Path
+    port: int
+    """Broker's."""
     clients: dict[str, httpx.AsyncClient] = field(default_factory=dict)
     pids: dict[str, int] = field(default_factory=dict)
 
@@ -68,7 +93,7 @@ async def _fleet(servers: Servers) -> AsyncIterator[_Fleet]:
         for folder in ("storage", "import"):
             (root / folder).mkdir()
         ports = {service: free_port() for service in CENTRAL}
-        fleet = _Fleet(root)
+        fleet = _Fleet(root, ports["broker"])
         for service in CENTRAL:
             environment = _environment(service, servers, ports, root)
             module = f"roost_{service.replace('-', '_')}"
@@ -190,24 +215,39 @@ async def _log_on(broker: httpx.AsyncClient, form: dict[str, str]) -> str:
     return str(answer.raise_for_status().json()["access_token"])
 
 
-async def _launch_all(
-    broker: httpx.AsyncClient, tokens: list[str], each: int
-) -> tuple[list[float], float]:
-    """Seconds of every launch, and of all of them together."""
+def _launch_all(port: int, tokens: list[str], each: int) -> tuple[list[float], float]:
+    """Seconds of every launch, and of all of them together.
+
+    The launchers share the machine with what is measured: plain connections, kept open, are the
+    least that they can cost.
+    """
     work = [token for _ in range(each) for token in tokens]
+    body = json.dumps({"pool": "bench"})
     taken: list[float] = []
 
-    async def launcher() -> None:
-        while work:
-            headers = {"Authorization": f"Bearer {work.pop()}", "Prefer": "wait=30"}
-            started = perf_counter()
-            answer = await broker.post("/api/v1/launch", json={"pool": "bench"}, headers=headers)
-            taken.append(perf_counter() - started)
-            if answer.status_code != 200:
-                raise RuntimeError(f"{answer.status_code} {answer.text}")
+    def launcher() -> None:
+        connection = HTTPConnection("127.0.0.1", port, timeout=60)
+        with closing(connection):
+            while True:
+                try:
+                    token = work.pop()
+                except IndexError:
+                    return
+                headers = {
+                    "Authorization": f"Bearer {token}",
+                    "Content-Type": "application/json",
+                    "Prefer": "wait=30",
+                }
+                started = perf_counter()
+                connection.request("POST", "/api/v1/launch", body, headers)
+                answer = connection.getresponse()
+                text = answer.read()
+                taken.append(perf_counter() - started)
+                if answer.status != 200:
+                    raise RuntimeError(f"{answer.status} {text[:300]!r}")
 
     started = perf_counter()
-    async with asyncio.TaskGroup() as group:
-        for _ in range(CLIENTS):
-            group.create_task(launcher())
+    with ThreadPoolExecutor(CLIENTS) as launchers:
+        for launched in [launchers.submit(launcher) for _ in range(CLIENTS)]:
+            launched.result()
     return taken, perf_counter() - started

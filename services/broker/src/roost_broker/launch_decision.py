@@ -225,7 +225,19 @@ class LaunchDecision:
         place = await path.take(attempt, session_id, self._clock.now())
         if place is None:
             return None
-        _record(transaction, attempt, session_id, place, revision=1)
+        _record(attempt, session_id)
+        transaction.emit(
+            SessionRequested(
+                session_id=session_id,
+                user=attempt.user.name,
+                desktop_id=place.desktop_id,
+                desktop_name=place.name,
+                pool=attempt.pool.name,
+                revision=1,
+                client_name=attempt.client.name,
+                client_address=attempt.client.address,
+            )
+        )
         pool_id = attempt.pool.id
         transaction.after_commit(lambda: self._moved(pool_id))
         return attempt.granted(session_id, place)
@@ -246,29 +258,17 @@ class LaunchDecision:
                 desktop=session.desktop_name,
             )
         place = Place(session.desktop_id, session.desktop_name, session.host, session.boot_id)
-        _record(transaction, attempt, session_id, place, revision=session.revision)
+        # Nothing has changed for anybody else: who holds the desktop was said when it was taken,
+        # and the node will tell when the client comes.
+        _record(attempt, session_id)
         return attempt.granted(session_id, place)
 
     def _now(self) -> datetime:
         return self._clock.now()
 
 
-def _record(
-    transaction: Transaction, attempt: Attempt, session_id: UUID, place: Place, *, revision: int
-) -> None:
-    """A ticket is asked for: the launch has its desktop, and everybody may know."""
+def _record(attempt: Attempt, session_id: UUID) -> None:
+    """A launch that waited has its desktop."""
     if attempt.launch is not None:
         attempt.launch.state = LaunchState.READY
         attempt.launch.session_id = session_id
-    transaction.emit(
-        SessionRequested(
-            session_id=session_id,
-            user=attempt.user.name,
-            desktop_id=place.desktop_id,
-            desktop_name=place.name,
-            pool=attempt.pool.name,
-            revision=revision,
-            client_name=attempt.client.name,
-            client_address=attempt.client.address,
-        )
-    )

@@ -144,15 +144,8 @@ def _reopen(*, with_launch: bool) -> sa.Select[Any]:
             ticket_at=sa.bindparam("p_now", type_=_TIME),
             client_name=sa.bindparam("p_client_name", type_=sa.String()),
             client_address=sa.bindparam("p_client_address", type_=sa.String()),
-            revision=session.c.revision + 1,
         )
-        .returning(
-            session.c.desktop_id,
-            session.c.desktop_name,
-            desktop.c.host,
-            session.c.boot_id,
-            session.c.revision,
-        )
+        .returning(session.c.desktop_id, session.c.desktop_name, desktop.c.host, session.c.boot_id)
         .cte("renewed")
     )
     statement = sa.select(renewed)
@@ -212,7 +205,6 @@ class Reopened:
     desktop_name: str
     host: str | None
     boot_id: UUID
-    revision: int
 
 
 class LaunchPath:
