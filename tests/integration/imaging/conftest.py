@@ -89,7 +89,13 @@ class World:
     user: httpx.AsyncClient
     database: Database
     unit: UnitOfWork
-    heard: list[Message] = field(default_factory=list)
+    deliveries: list[Delivery] = field(default_factory=list)
+    """What was heard, with its envelopes."""
+
+    @property
+    def heard(self) -> list[Message]:
+        """What was heard."""
+        return [delivery.message for delivery in self.deliveries]
 
     # --- images -------------------------------------------------------------------------------
 
@@ -253,10 +259,10 @@ def free_ports() -> Callable[[], int]:
 @asynccontextmanager
 async def _world(settings: Settings, parts: Parts | None) -> AsyncIterator[World]:
     bus = Bus(settings.amqp_url.get_secret_value(), "imaging-test")
-    heard: list[Message] = []
+    heard: list[Delivery] = []
 
     async def keep(delivery: Delivery) -> None:
-        heard.append(delivery.message)
+        heard.append(delivery)
 
     bus.subscribe(Subscription(service_queue("imaging-test", *FACTS), keep))
     database = Database(settings.database_url.get_secret_value(), "imaging", pool=4)
@@ -279,7 +285,7 @@ async def _world(settings: Settings, parts: Parts | None) -> AsyncIterator[World
             user=user,
             database=database,
             unit=UnitOfWork(database, "imaging", SystemClock()),
-            heard=heard,
+            deliveries=heard,
         )
     await bus.drain(5)
     listening.cancel()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,12 +13,15 @@ from uuid import UUID, uuid4
 import pytest
 
 from roost_common.contracts.disk import DiskDeleted, DiskReady, DiskRefused, EnsureDisk
+from roost_common.outbox import Relay, UnitOfWork
 from roost_common.testing.bus import delivery, twice_and_out_of_order
+from roost_common.testing.clock import FakeClock
 from roost_imaging.disks import DiskKeeper
 from roost_imaging.handlers import Handlers
 from roost_imaging.lanes import Lanes
 from roost_imaging.qemu_img import QemuImg
 from roost_imaging.repository import Disks
+from roost_imaging.single import TOMBSTONES_KEPT, Duties
 from roost_imaging.states import DiskState
 
 pytestmark = pytest.mark.integration
@@ -33,6 +37,14 @@ def keeper(world: World) -> DiskKeeper:
 async def row(world: World, disk_id: UUID) -> Any:
     async with world.unit() as transaction:
         return await Disks(transaction.session).find(disk_id)
+
+
+async def forget_at(world: World, now: datetime) -> None:
+    """The housekeeping of a copy whose clock says ``now``."""
+    unit = UnitOfWork(world.database, "imaging", FakeClock(now))
+    nobody: Any = None
+    relay = Relay(world.database, unit, world.bus)
+    await Duties(unit, relay, lease=nobody, storage=nobody, reaper=nobody, on_taken=nobody).forget()
 
 
 def inode_of(path: str) -> int:
@@ -268,3 +280,19 @@ async def test_the_template_s_file_gone_is_said(world: World) -> None:
     refused = (await world.hear(DiskRefused))[0]
     assert (refused.problem.code, refused.retryable) == ("template.file-missing", False)
     assert overlays(world) == set()
+
+
+async def test_a_tombstone_ends_when_no_message_can_come_any_more(world: World) -> None:
+    template = await world.make_template()
+    deleted, kept = uuid4(), uuid4()
+    for disk in (deleted, kept):
+        await world.bus.publish(world.wish(template, disk))
+    await world.hear(DiskReady, 2)
+    await world.bus.publish(world.wish(template, deleted, present=False))
+    await world.hear(DiskDeleted)
+    end = datetime.now(UTC) + TOMBSTONES_KEPT
+    await forget_at(world, end - timedelta(hours=1))
+    assert (await row(world, deleted)).state is DiskState.DELETED
+    await forget_at(world, end + timedelta(hours=1))
+    assert await row(world, deleted) is None
+    assert (await row(world, kept)).state is DiskState.READY

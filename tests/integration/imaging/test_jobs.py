@@ -93,6 +93,38 @@ async def test_a_waiting_job_is_cancelled_at_once(start: Callable[..., Any]) -> 
         await world.job(first["job_id"])
 
 
+async def test_what_a_job_says_belongs_to_the_request_that_made_it(
+    start: Callable[..., Any],
+) -> None:
+    async with start(convert_bytes_per_s=SLOW) as world:
+        await world.make_storage()
+        world.image("small.qcow2")
+        world.http.headers["X-Request-Id"] = "request-of-the-first"
+        done = await world.start_import("a", "small.qcow2")
+        await world.job(done["job_id"])
+        large(world)
+        world.http.headers["X-Request-Id"] = "request-of-the-second"
+        running = await world.start_import("b", "large.qcow2")
+        await under_way(world, running["job_id"])
+        world.http.headers["X-Request-Id"] = "request-of-the-third"
+        waiting = await world.start_import("c", "large.qcow2")
+        world.http.headers["X-Request-Id"] = "somebody-cancels"
+        await world.http.delete(f"/api/v1/jobs/{waiting['job_id']}")
+        await world.http.delete(f"/api/v1/jobs/{running['job_id']}")
+        await world.hear(JobFinished, 3)
+    said = {
+        (type(one.message).__name__, one.envelope.correlation_id)
+        for one in world.deliveries
+        if isinstance(one.message, (JobFinished, TemplateCreated))
+    }
+    assert said == {
+        ("TemplateCreated", "request-of-the-first"),
+        ("JobFinished", "request-of-the-first"),
+        ("JobFinished", "request-of-the-second"),
+        ("JobFinished", "request-of-the-third"),
+    }
+
+
 async def test_a_source_changed_meanwhile_is_not_imported(start: Callable[..., Any]) -> None:
     async with start(convert_bytes_per_s=SLOW) as world:
         await world.make_storage()

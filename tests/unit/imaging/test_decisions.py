@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from roost_common.contracts.base import Problem
 from roost_common.contracts.disk import EnsureDisk
 from roost_common.errors import Conflict, Invalid
+from roost_common.outbox import INBOX_KEPT
 from roost_imaging import capacity, layout, storage_files
 from roost_imaging.disk_plan import DiskFacts, Step, decide
 from roost_imaging.layout import Layout, VersionPart
-from roost_imaging.model import Disk, Job
+from roost_imaging.model import Disk, Job, TemplateVersion
 from roost_imaging.saving import BaseUse, saved_bytes, total_saved_bytes
+from roost_imaging.single import TOMBSTONES_KEPT
 from roost_imaging.states import DiskState, JobState, StorageState
 from roost_imaging.storage_files import Capacity
 
@@ -199,8 +201,22 @@ def test_a_tombstone_holds_nothing() -> None:
         used_bytes=5,
     )
     disk.mark_deleting(3)
-    disk.mark_deleted()
+    disk.mark_deleted(NOW)
     assert (disk.state, disk.generation) == (DiskState.DELETED, 3)
+    assert disk.deleted_at == NOW
     assert (disk.storage_id, disk.template_id, disk.template_version) == (None, None, None)
     with pytest.raises(Conflict):
         disk.mark_ready(1, NOW)
+
+
+def test_a_disk_that_is_wanted_again_is_no_tombstone() -> None:
+    disk = Disk(id=uuid4(), generation=1, state=DiskState.DELETED, deleted_at=NOW)
+    disk.want(TemplateVersion(template_id=BASE, version=1, virtual_bytes=5), uuid4(), 2)
+    assert disk.deleted_at is None
+    gone = Disk(id=uuid4(), generation=1, state=DiskState.DELETED, deleted_at=NOW)
+    gone.mark_deleting(2)
+    assert gone.deleted_at is None
+
+
+def test_a_tombstone_outlives_every_message() -> None:
+    assert TOMBSTONES_KEPT > INBOX_KEPT

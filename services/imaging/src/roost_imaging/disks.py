@@ -106,7 +106,7 @@ class DiskKeeper:
         async with self._unit() as transaction:
             disk = await Disks(transaction.session).lock(disk_id)
             if disk is not None and disk.state is DiskState.DELETING:
-                disk.mark_deleted()
+                disk.mark_deleted(self._unit.clock.now())
                 transaction.emit(DiskDeleted(disk_id=disk_id, generation=disk.generation))
 
     # --- the wish -----------------------------------------------------------------------------
@@ -247,7 +247,7 @@ class DiskKeeper:
             self._refuse(transaction, wish, result.error)
         elif not wish.present:
             if disk is not None and disk.state is DiskState.DELETING:
-                disk.mark_deleted()
+                disk.mark_deleted(self._unit.clock.now())
             self._say(transaction, wish, "deleted")
         elif disk is not None and task.base is not None:
             if disk.state is DiskState.PENDING:

@@ -40,6 +40,7 @@ class Held:
     worker: UUID
     attempt: int
     kind: str
+    correlation: str
     template_id: UUID
     version: int
     path: str
@@ -72,6 +73,7 @@ class Held:
             worker=worker,
             attempt=job.attempt,
             kind=job.kind,
+            correlation=job.correlation,
             template_id=job.template_id,
             version=job.version,
             path=job.request["path"],

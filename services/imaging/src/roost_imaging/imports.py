@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 from uuid import UUID, uuid4
 
-from roost_common import idempotency
+from roost_common import idempotency, log
 from roost_common.contracts.spec import OsFamily
 from roost_common.errors import Conflict, Invalid
 from roost_common.outbox import Transaction, UnitOfWork
@@ -159,6 +159,7 @@ class Imports:
             cancel_requested=False,
             attempt=0,
             created_by=actor,
+            correlation_id=log.current("correlation_id"),
             created_at=now,
         )
         transaction.session.add(version)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from roost_common import log
 from roost_common.contracts.template import JobFinished
 from roost_common.errors import Conflict, RoostError
 from roost_common.outbox import Transaction, UnitOfWork
@@ -51,12 +52,14 @@ async def end_without_result(
     """A job fails or is cancelled, and the rows of what it was to make go with it."""
     await Templates(transaction.session).forget_version(job.template_id, job.version)
     job.finish(state, now, None if error is None else error.problem)
-    transaction.emit(
-        JobFinished(
-            job_id=job.id,
-            job_kind=job.kind,
-            state=state.value,
-            problem=None if error is None else error.problem,
+    # Whoever ends it, its end belongs to the request that made it.
+    with log.bound_contextvars(correlation_id=job.correlation):
+        transaction.emit(
+            JobFinished(
+                job_id=job.id,
+                job_kind=job.kind,
+                state=state.value,
+                problem=None if error is None else error.problem,
+            )
         )
-    )
     metrics.JOBS_FINISHED.labels(job.kind, state.value).inc()

@@ -147,6 +147,7 @@ class Disk(Base):
         ),
         sa.Index(None, "template_id", "template_version"),
         sa.Index(None, "counted_at"),
+        sa.Index(None, "deleted_at"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -159,10 +160,13 @@ class Disk(Base):
     used_bytes: Mapped[int] = mapped_column(sa.BigInteger)
     created_at: Mapped[datetime]
     counted_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
+    """Since when it is a tombstone."""
 
     def want(self, version: TemplateVersion, storage_id: UUID, generation: int) -> None:
         """This generation is to be made, on this base."""
         self._move(DiskState.PENDING)
+        self.deleted_at = None
         self.generation = generation
         self.storage_id = storage_id
         self.template_id = version.template_id
@@ -176,13 +180,15 @@ class Disk(Base):
         self.counted_at = now
 
     def mark_deleting(self, generation: int) -> None:
-        """Its files are to go; from now on it is a tombstone."""
+        """Its files are to go; no message of this generation brings it back."""
         self._move(DiskState.DELETING)
+        self.deleted_at = None
         self.generation = generation
 
-    def mark_deleted(self) -> None:
-        """No file is left, and its base is free of it."""
+    def mark_deleted(self, now: datetime) -> None:
+        """No file is left, and its base is free of it: the row is a tombstone from now on."""
         self._move(DiskState.DELETED)
+        self.deleted_at = now
         self.storage_id = self.template_id = self.template_version = None
         self.virtual_bytes = self.used_bytes = 0
         self.counted_at = None
@@ -216,9 +222,15 @@ class Job(Base):
     worker: Mapped[UUID | None]
     lease_until: Mapped[datetime | None]
     created_by: Mapped[str] = mapped_column(sa.String(255))
+    correlation_id: Mapped[str | None] = mapped_column(sa.String(64))
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+
+    @property
+    def correlation(self) -> str:
+        """Of the request that made it; what is said about the job bears it."""
+        return self.correlation_id or str(self.id)  # older copies write none
 
     @property
     def finished(self) -> bool:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable
+from datetime import timedelta
+from typing import Final
 
 from roost_common import idempotency
 from roost_common.errors import NotFound, Outage
 from roost_common.lease import Lease
-from roost_common.outbox import Relay, UnitOfWork
+from roost_common.outbox import INBOX_KEPT, Relay, UnitOfWork
 from roost_imaging.reaper import Reaper
-from roost_imaging.repository import StorageDomains, Templates
+from roost_imaging.repository import Disks, StorageDomains, Templates
 from roost_imaging.storage import StorageKeeper
 from roost_imaging.template_facts import created
 from roost_imaging.wakers import Wake
+
+TOMBSTONES_KEPT: Final[timedelta] = 4 * INBOX_KEPT
+"""A deleted disk is remembered for longer than any message about it can wait somewhere: one that
+came after its tombstone has gone would make the disk again."""
 
 
 class Duties:
@@ -73,6 +79,7 @@ class Duties:
         now = self._unit.clock.now()
         async with self._unit() as transaction:
             await idempotency.forget(transaction, now - idempotency.KEPT)
+            await Disks(transaction.session).prune(now - TOMBSTONES_KEPT)
 
     async def reap(self) -> bool:
         """One pass of the reaper."""

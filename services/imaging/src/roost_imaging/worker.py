@@ -69,7 +69,9 @@ class Worker:
             await Jobs(transaction.session).renew(job.id, self.id, self._lease_s)
             held = Held.of(job, self.id, await _layout_of(transaction, job))
             cancelled = job.cancel_requested
-        with log.bound_contextvars(job=str(held.id), attempt=held.attempt):
+        with log.bound_contextvars(
+            job=str(held.id), attempt=held.attempt, correlation_id=held.correlation
+        ):
             if cancelled:
                 await self._end(held, JobState.CANCELLED)
             elif held.attempt > self._attempts:

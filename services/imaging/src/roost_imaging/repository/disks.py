@@ -49,6 +49,12 @@ class Disks:
         query = sa.select(Disk).where(Disk.state == DiskState.DELETING).limit(limit)
         return (await self._session.scalars(query)).all()
 
+    async def prune(self, before: datetime) -> None:
+        """Forget tombstones that are older."""
+        await self._session.execute(
+            sa.delete(Disk).where(Disk.state == DiskState.DELETED, Disk.deleted_at < before)
+        )
+
     async def to_count(
         self, storage_ids: Iterable[UUID], before: datetime, limit: int
     ) -> Sequence[Disk]:
