@@ -205,6 +205,22 @@ async def test_creating_with_a_key_twice_makes_one(http: httpx.AsyncClient, site
     assert len(await site.rows("desktops")) == 1
 
 
+async def test_a_key_is_its_senders_alone_whatever_their_name(
+    http: httpx.AsyncClient, site: Site
+) -> None:
+    """A name can be given to somebody else; the id cannot."""
+    answers = [
+        await http.post(
+            "/api/v1/desktops",
+            json={"name": name, "template": REF},
+            headers={**bearer("ops", Role.ADMIN), "Idempotency-Key": "k1"},
+        )
+        for name in ("first", "second")
+    ]
+    assert [one.status_code for one in answers] == [202, 202], answers[1].text
+    assert len(await site.rows("desktops")) == 2
+
+
 async def test_what_cannot_be_is_refused_with_its_reason(
     http: httpx.AsyncClient, site: Site
 ) -> None:

@@ -101,7 +101,7 @@ async def create_desktop(
     async with service.unit_of_work() as transaction:
         earlier = await claim(
             transaction,
-            actor=caller.name,
+            actor=str(caller.id),
             key=idempotency_key,
             request=wanted,
             resource_id=new_id,
