@@ -161,6 +161,7 @@ async def test_deleting(ready_site: Any, eventually: Any) -> None:
     assert await site.sql("select count(*) from pool_desktops") == 0
     assert (await site.call("DELETE", "/pools/win")).status_code == 404
     assert site.inventory.of(PoolChanged)[-1].deleted
+    assert not site.inventory.of(ReimageDesktop), "what is deleted needs no fresh disk"
     await site.pool()  # the name is free again
 
 

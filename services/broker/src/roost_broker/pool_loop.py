@@ -31,6 +31,7 @@ from roost_broker.pool_plan import (
 from roost_broker.repository.desktops import Desktops
 from roost_broker.repository.launches import Launches
 from roost_broker.repository.pools import Pools
+from roost_broker.repository.sessions import Sessions
 from roost_common import log
 from roost_common.contracts.desktop import (
     CreateDesktop,
@@ -172,8 +173,12 @@ class PoolLoop:
             if desktop.session_id is not None:
                 if not pool.deleting or self._ending is None:
                     return
+                # Before its session ends: a desktop that leaves needs no fresh disk.
                 desktop.leaving = True
-                await self._ending.end(transaction, desktop.session_id, EndReason.DESKTOP_DELETED)
+                session = await Sessions(transaction.session).lock(desktop.session_id)
+                if session is not None and session.is_open:
+                    reason = EndReason.DESKTOP_DELETED
+                    await self._ending.finish(transaction, session, desktop, reason)
             desktop.leave(now)
             transaction.emit(DeleteDesktop(desktop_id=desktop.id))
         elif desktop.session_id is not None or desktop.leaving:
