@@ -254,7 +254,22 @@ def test_what_is_not_said_is_the_servers_to_choose(cli: Any, site: Any, answers:
     site.next("PATCH", "/api/v1/pools/p", answers["json"]({"name": "p"}))
     assert cli("pools", "change", "p", "--max", "20").exit_code == 0
     assert site.asked[-1].json == {"max": 20}
+    assert cli("pools", "change", "p", "--memory-mib", "4096").exit_code == 0
+    assert site.asked[-1].json == {"spec": {"memory_mib": 4096}}
+    cli(
+        "pools", "change", "p", "--template", "t2", "--min", "1", "--max", "9", "--spare", "2",
+        "--max-per-user", "3", "--vcpus", "2", "--memory-mib", "512", "--monitors", "4",
+    )  # fmt: skip
+    assert site.asked[-1].json == {
+        "template": "t2",
+        "min": 1,
+        "max": 9,
+        "spare": 2,
+        "max_per_user": 3,
+        "spec": {"vcpus": 2, "memory_mib": 512, "monitors": 4},
+    }
     assert cli("pools", "change", "p").exit_code == 2
+    assert cli("pools", "change", "p", "--monitors", "5").exit_code == 2
 
     site.next("DELETE", "/api/v1/pools/p", answers["json"]({}, 202))
     assert cli("pools", "delete", "p", "--force").exit_code == 0

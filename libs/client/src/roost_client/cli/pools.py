@@ -84,10 +84,20 @@ def change(
     most: Most = None,
     spare: Spare = None,
     max_per_user: PerUser = None,
+    vcpus: Vcpus = None,
+    memory_mib: MemoryMib = None,
+    monitors: Monitors = None,
     output: Output = None,
 ) -> None:
-    """Change a pool's sizes or template; what is not given stays."""
-    fields = given(template=template, min=least, max=most, spare=spare, max_per_user=max_per_user)
+    """Change a pool's sizes, template or hardware; what is not given stays."""
+    fields = given(
+        template=template,
+        min=least,
+        max=most,
+        spare=spare,
+        max_per_user=max_per_user,
+        spec=given(vcpus=vcpus, memory_mib=memory_mib, monitors=monitors),
+    )
     if not fields:
         raise typer.BadParameter("nothing to change")
     with current(context).connect() as roost:
