@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -26,6 +26,7 @@ from roost_common.testing.bus import FakeBus, twice_and_out_of_order
 from roost_common.testing.clock import FakeClock
 from roost_host_agent.handlers import Handlers, Trust
 from roost_host_agent.hypervisor.fake import FakeHypervisor, Personality
+from roost_host_agent.node import Node
 from roost_host_agent.observer import Observer
 from roost_host_agent.reconciler import Reconciler
 
@@ -40,7 +41,8 @@ class Site:
         self.restart()
 
     def restart(self) -> None:
-        self.observer = Observer("node-a", self.bus, self.clock)
+        self.node = Node("node-a", "192.0.2.10", uuid4())
+        self.observer = Observer(self.node, self.bus, self.clock)
         self.reconciler = Reconciler(self.driver, self.observer, self.clock)
 
     @property
@@ -287,12 +289,34 @@ async def test_a_new_agent_leaves_running_desktops_alone() -> None:
     assert site.last.state is DomainState.RUNNING
 
 
-async def test_wall_clock_steps_do_not_turn_time_around() -> None:
-    site = Site()
-    stamps = [site.observer.stamp() for _ in range(3)]
-    site.clock._now -= timedelta(hours=1)
-    stamps.append(site.observer.stamp())
+class SetBack(FakeClock):
+    """A wall clock that can be set; the monotonic side knows nothing of it."""
+
+    by = timedelta()
+
+    def now(self) -> datetime:
+        return super().now() + self.by
+
+
+@pytest.mark.parametrize("by", [timedelta(hours=-1), timedelta(hours=1)])
+def test_a_wall_clock_that_is_set_neither_turns_nor_stretches_time(by: timedelta) -> None:
+    clock = SetBack()
+    observer = Observer(Node("node-a", "192.0.2.10", uuid4()), FakeBus(), clock)
+    stamps = [observer.stamp() for _ in range(3)]
     assert stamps == sorted(set(stamps))
+    clock.by = by
+    clock.advance(20)
+    after = observer.stamp() - stamps[-1]
+    assert timedelta(seconds=19) < after < timedelta(seconds=21)
+
+
+async def test_what_is_said_names_the_run_of_the_agent() -> None:
+    site, command = Site(), wanted()
+    await site.reconciler.ensure(command)
+    first = site.node.agent_id
+    site.restart()
+    await site.reconciler.ensure(command)
+    assert [one.agent_id for one in site.bus.of(DomainObserved)] == [first, site.node.agent_id]
 
 
 def test_removals_are_remembered_within_bounds() -> None:

@@ -31,7 +31,7 @@ class Desk:
         self.reporter = Reporter(
             NODE,
             self.driver,
-            Observer(NODE.name, self.bus, self.clock),
+            Observer(NODE, self.bus, self.clock),
             self.bus,
             self.clock,
             interval_s=5,

@@ -23,6 +23,7 @@ from roost_host_agent.address import towards
 from roost_host_agent.handlers import Handlers, Trust
 from roost_host_agent.hypervisor.fake import FakeHypervisor
 from roost_host_agent.hypervisor.host_profile import DiskCache, NetworkKind, SpiceTls, VirtType
+from roost_host_agent.node import Node
 from roost_host_agent.observer import Observer
 from roost_host_agent.reconciler import Reconciler
 from roost_host_agent.settings import Settings
@@ -79,7 +80,7 @@ def driver() -> FakeHypervisor:
 @pytest.fixture
 def handlers(driver: FakeHypervisor) -> Handlers:
     clock = FakeClock()
-    reconciler = Reconciler(driver, Observer("node-a", FakeBus(), clock), clock)
+    reconciler = Reconciler(driver, Observer(Node("node-a", "", uuid4()), FakeBus(), clock), clock)
     return Handlers(driver, reconciler, Trust(ca="PEM", host_subject="CN=node-a"))
 
 

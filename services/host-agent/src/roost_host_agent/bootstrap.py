@@ -56,7 +56,7 @@ def build_agent(
     bus = Bus(url, "host-agent", clock=clock, buries=False)
     driver = driver or _driver(settings, address, clock)
     node = Node(settings.node, address, uuid4())
-    observer = Observer(settings.node, bus, clock)
+    observer = Observer(node, bus, clock)
     reconciler = Reconciler(driver, observer, clock)
     reporter = Reporter(
         node,

@@ -16,6 +16,7 @@ from roost_common.contracts.desktop import (
     StopReason,
 )
 from roost_host_agent.hypervisor.driver import DomainView
+from roost_host_agent.node import Node
 
 REMEMBERED: Final = 10_000
 """Desktops whose removal is remembered; older ones are forgotten first."""
@@ -33,11 +34,13 @@ class Observer:
     Both are lost with the process and nothing depends on them: inventory asks again.
     """
 
-    def __init__(self, node: str, publisher: Publisher, clock: Clock) -> None:
+    def __init__(self, node: Node, publisher: Publisher, clock: Clock) -> None:
         self._node = node
         self._publisher = publisher
         self._clock = clock
-        self._last_stamp: datetime | None = None
+        self._began = clock.now()
+        self._began_monotonic = clock.monotonic()
+        self._last_stamp = self._began
         self._said: dict[UUID, DomainObservation] = {}
         self._removed: dict[UUID, int] = {}
         self._refused: dict[UUID, tuple[int, Problem]] = {}
@@ -45,13 +48,14 @@ class Observer:
     def stamp(self) -> datetime:
         """Now, and later than every stamp before: an older look is told from a newer one by it.
 
-        Take it before looking, so that what changes meanwhile has a later one.
+        The wall clock is asked once, at the start: when it is set afterwards, in either direction,
+        the time between two looks stays what it was. Take it before looking, so that what changes
+        meanwhile has a later one.
         """
-        now = self._clock.now()
-        if self._last_stamp is not None and now <= self._last_stamp:
-            now = self._last_stamp + timedelta(microseconds=1)
-        self._last_stamp = now
-        return now
+        elapsed = timedelta(seconds=self._clock.monotonic() - self._began_monotonic)
+        tick = timedelta(microseconds=1)
+        self._last_stamp = max(self._began + elapsed, self._last_stamp + tick)
+        return self._last_stamp
 
     # --- what libvirt cannot know ---------------------------------------------------------------
 
@@ -142,7 +146,9 @@ class Observer:
         last = self._said.get(desktop_id)
         if not always and last is not None and _essence(last) == _essence(seen):
             return
-        await self._publisher.publish(DomainObserved(node=self._node, domain=seen))
+        await self._publisher.publish(
+            DomainObserved(node=self._node.name, agent_id=self._node.agent_id, domain=seen)
+        )
         self._said.pop(desktop_id, None)
         self._said[desktop_id] = seen  # at the end: those said longest ago are forgotten first
         while len(self._said) > REMEMBERED:

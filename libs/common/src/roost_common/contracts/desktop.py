@@ -281,7 +281,11 @@ class SpiceClient(Body):
 
 
 class DomainObservation(Body):
-    """One desktop as its node sees it at ``observed_at`` (the node's clock, which only grows)."""
+    """One desktop as its node sees it at ``observed_at``.
+
+    That is a time of this run of the node's agent: within one run it only grows, and times of two
+    runs do not compare, for a node's clock can be set back.
+    """
 
     desktop_id: UUID
     generation: int = Field(ge=0, description="The one applied; 0 where the domain carries none")
@@ -300,6 +304,9 @@ class DomainObserved(Event, name="domain.observed.v1"):
     """A node saw a desktop change: started, stopped, refused, a SPICE client came or went."""
 
     node: str
+    agent_id: UUID | None = Field(
+        default=None, description="The run of the agent that saw it, as in its reports"
+    )
     domain: DomainObservation
 
     @property

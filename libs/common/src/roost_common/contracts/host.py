@@ -76,9 +76,9 @@ class HostReport(Telemetry, name="host.report.v1"):
     """Every few seconds: the node, and every desktop on it. What is not named does not run here."""
 
     node: NodeName
-    agent_id: UUID
+    agent_id: UUID = Field(description="New at every start of the agent")
     address: str = Field(description="Where clients reach this node's SPICE ports")
-    sent_at: Timestamp
+    sent_at: Timestamp = Field(description="Grows within one run of the agent, like observed_at")
     capabilities: HostCapabilities
     stats: HostStats
     domains: tuple[DomainObservation, ...] = ()
