@@ -19,6 +19,7 @@ from roost_common.http import (
     Caller,
     Page,
     Paging,
+    ProblemDetails,
     create_app,
     encode_cursor,
 )
@@ -98,6 +99,7 @@ def code_of(answer: httpx.Response, status: int) -> str:
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     body = answer.json()
+    ProblemDetails.model_validate(body, strict=True)
     assert body["status"] == status
     assert body["title"]
     assert body["detail"]

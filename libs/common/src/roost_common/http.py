@@ -10,16 +10,18 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from time import perf_counter
 from typing import Annotated, Any, Final, Generic, TypeVar
 from uuid import UUID, uuid4
 
 import httpx
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request
+from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from fastapi.routing import APIRoute
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -32,6 +34,7 @@ from roost_common.security import Identity, KeySource, TokenVerifier
 logger = log.get_logger(__name__)
 
 MAX_BODY_BYTES: Final = 1 << 20
+PROBLEM_TYPE: Final = "application/problem+json"
 CORRELATION_HEADER: Final = "X-Request-Id"
 PAGE_DEFAULT: Final = 100
 PAGE_MAX: Final = 1000
@@ -66,13 +69,14 @@ def create_app(
     version: str = "0.1.0",
 ) -> FastAPI:
     """A service's HTTP application; what its endpoints need it finds under ``app.state``."""
-    app = FastAPI(
+    app = _Application(
         title=f"Roost {title}",
         version=version,
         docs_url=None,
         redoc_url=None,
-        responses={"default": {"description": "Problem details (RFC 9457)"}},
+        responses={"4XX": _refusal("Refused"), "5XX": _refusal("Failed, or not possible now")},
     )
+    app.state.security = dict(_security(routers))
     app.state.verifier = verifier
     app.router.routes.extend(ops.routes(checks))
     for router in routers:
@@ -83,6 +87,16 @@ def create_app(
     app.add_exception_handler(Exception, _on_crash)
     app.add_middleware(_Boundary)
     return app
+
+
+class _Application(FastAPI):
+    """Its OpenAPI document says who may call what, and how a refusal looks."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Made when it is asked for the first time."""
+        if self.openapi_schema is None:
+            self.openapi_schema = _completed(super().openapi(), self.state.security)
+        return self.openapi_schema
 
 
 class _Boundary:
@@ -143,6 +157,75 @@ def _limited(receive: Receive) -> Receive:
     return counted
 
 
+# --- the OpenAPI document ---------------------------------------------------------------------
+
+_SCHEMES: Final[dict[str, dict[str, str]]] = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "An access token of POST /api/v1/auth/token",
+    },
+    "basic": {"type": "http", "scheme": "basic", "description": "Name and password (RFC 7617)"},
+}
+
+
+class ProblemDetails(BaseModel):
+    """Why a request was not done (RFC 9457); beside these the facts that the detail speaks of."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    type: str = Field(description="about:blank: the code tells problems apart")
+    title: str
+    status: int = Field(ge=400, le=599)
+    detail: str = Field(description="One sentence for a person")
+    code: str = Field(description="Stable, dotted: auth.required, request.invalid …")
+
+
+def _refusal(description: str) -> dict[str, Any]:
+    schema = {"$ref": f"#/components/schemas/{ProblemDetails.__name__}"}
+    return {"description": description, "content": {PROBLEM_TYPE: {"schema": schema}}}
+
+
+def _security(routers: Sequence[APIRouter]) -> Iterator[tuple[tuple[str, str], list[str]]]:
+    """Method and path of every endpoint with the schemes that it takes; none for open ones."""
+    for router in routers:
+        for route in router.routes:
+            if isinstance(route, APIRoute):
+                taken = _taken(route.dependant)
+                for method in route.methods or ():
+                    yield (
+                        (method.lower(), route.path_format),
+                        [name for name in _SCHEMES if name in taken],
+                    )
+
+
+def _taken(dependant: Dependant) -> set[str]:
+    if dependant.call is identity:
+        return {"bearer"}
+    # What reads the header by itself does so because `identity` does not take Basic.
+    reads = any(parameter.alias == "authorization" for parameter in dependant.header_params)
+    return (set(_SCHEMES) if reads else set()).union(*map(_taken, dependant.dependencies))
+
+
+def _completed(
+    document: dict[str, Any], security: Mapping[tuple[str, str], Sequence[str]]
+) -> dict[str, Any]:
+    components = document.setdefault("components", {})
+    components["securitySchemes"] = _SCHEMES
+    schemas = components.setdefault("schemas", {})
+    schemas[ProblemDetails.__name__] = ProblemDetails.model_json_schema()
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            operation["security"] = [{name: []} for name in security.get((method, path), ())]
+            if "parameters" in operation:
+                # OpenAPI has readers ignore this header among the parameters.
+                operation["parameters"] = [
+                    each for each in operation["parameters"] if each["name"] != "authorization"
+                ]
+    return document
+
+
 # --- problems ---------------------------------------------------------------------------------
 
 
@@ -162,9 +245,7 @@ def problem(
         headers["Retry-After"] = str(max(1, round(retry_after_s)))
     if status == 401:
         headers["WWW-Authenticate"] = 'Bearer, Basic realm="Roost", charset="UTF-8"'
-    return JSONResponse(
-        body | extra, status, headers=headers, media_type="application/problem+json"
-    )
+    return JSONResponse(body | extra, status, headers=headers, media_type=PROBLEM_TYPE)
 
 
 def _too_large() -> JSONResponse:
