@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from roost_common.contracts.base import Kind, Message, NodeCommand
+from roost_common.contracts.base import Kind, Message, NodeCommand, NodeTelemetry
 
 EVENTS: Final = "roost.events"
 COMMANDS: Final = "roost.commands"
@@ -85,8 +85,8 @@ class QueueSpec:
 
 
 def routing_key(message: Message, node: str | None = None) -> str:
-    """The name of the message, followed by the node for a command to one node."""
-    if isinstance(message, NodeCommand) != (node is not None):
+    """The name of the message, followed by the node for what is meant for one node."""
+    if isinstance(message, NodeCommand | NodeTelemetry) != (node is not None):
         raise ValueError(f"{message.name} and node {node!r} do not fit")
     return message.name if node is None else f"{message.name}.{node}"
 
@@ -112,6 +112,12 @@ def node_queue(node: str, *messages: type[NodeCommand]) -> QueueSpec:
     """The work queue of a node's agent: ``roost.host-agent.<node>``."""
     bindings = tuple((COMMANDS, f"{message.name}.{node}") for message in messages)
     return QueueSpec(f"roost.host-agent.{node}", Durability.WORK, bindings)
+
+
+def node_samples_queue(node: str, own: str, *messages: type[NodeTelemetry]) -> QueueSpec:
+    """What a node's agent is told every second; ``own`` tells this run of it from others."""
+    bindings = tuple((TELEMETRY, f"{message.name}.{node}") for message in messages)
+    return QueueSpec(f"roost.host-agent.{node}.telemetry.{own}", Durability.OWN_SAMPLES, bindings)
 
 
 def query_queue(node: str) -> QueueSpec:

@@ -82,6 +82,12 @@ class NodeCommand(Command):
     """A command for the agent of one node; its routing key is ``<name>.<node>``."""
 
 
+class NodeTelemetry(Message):
+    """A sample for the agent of one node; its routing key is ``<name>.<node>``."""
+
+    kind: ClassVar[Kind] = Kind.TELEMETRY
+
+
 class Query(Message):
     """A question to the agent of one node, answered by the class named in ``answer``."""
 
@@ -139,6 +145,7 @@ __all__ = [
     "Kind",
     "Message",
     "NodeCommand",
+    "NodeTelemetry",
     "Problem",
     "Query",
     "Telemetry",

@@ -8,6 +8,8 @@ from roost_common.contracts import (
     disk,
     display,
     host,
+    incident,
+    migration,
     monitor,
     session,
     template,
@@ -16,7 +18,18 @@ from roost_common.contracts.base import REGISTRY, Message
 
 __all__ = ["MODULES", "all_messages"]
 
-MODULES = (alert, desktop, disk, display, host, monitor, session, template)
+MODULES = (
+    alert,
+    desktop,
+    disk,
+    display,
+    host,
+    incident,
+    migration,
+    monitor,
+    session,
+    template,
+)
 
 
 def all_messages() -> list[type[Message]]:

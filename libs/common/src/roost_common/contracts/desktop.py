@@ -74,6 +74,11 @@ class DesktopView(Body):
     disk_generation: int = Field(ge=1, description="Grows with every re-image; 1 is a new disk")
     spice: SpiceAddress | None = None
     problem: Problem | None = Field(default=None, description="What keeps it from what should be")
+    restarting: bool = Field(
+        default=False,
+        description="Its run was lost with its host, and it is started again: whose it was stays",
+    )
+    migrating_to: str | None = Field(default=None, description="The node it is being moved to")
 
 
 class DesktopFact(Event):
@@ -97,6 +102,8 @@ class StopReason(StrEnum):
     """QEMU ended without being told to, or the guest panicked."""
     LOST = "lost"
     """Its node no longer knows it."""
+    HOST_FAILED = "host-failed"
+    """Its node was fenced."""
 
 
 class DesktopCreated(DesktopFact, name="desktop.created.v1"):
@@ -105,6 +112,10 @@ class DesktopCreated(DesktopFact, name="desktop.created.v1"):
 
 class DesktopStarted(DesktopFact, name="desktop.started.v1"):
     """It runs: ``boot_id`` says which run, ``spice`` where its screen is."""
+
+
+class DesktopRestarted(DesktopFact, name="desktop.restarted.v1"):
+    """It runs again after its host had failed: another run of the guest, for the same user."""
 
 
 class DesktopStopped(DesktopFact, name="desktop.stopped.v1"):
@@ -230,6 +241,10 @@ class EnsureDesktop(NodeCommand, name="desktop.ensure.v1"):
     spec: DesktopSpec
     template: TemplateRef
     disk: DiskAttachment | None = Field(default=None, description="Needed to run")
+    agent_id: UUID | None = Field(
+        default=None,
+        description="The run of the node's agent that is meant; another one drops the message",
+    )
     stop: StopMode = StopMode.POWEROFF
     grace_s: int = Field(default=120, ge=0, description="For shutdown: seconds before power-off")
 

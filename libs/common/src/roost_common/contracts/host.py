@@ -8,7 +8,15 @@ from uuid import UUID
 
 from pydantic import Field
 
-from roost_common.contracts.base import Body, Event, Telemetry, Timestamp
+from roost_common.contracts.base import (
+    Body,
+    Command,
+    Event,
+    NodeTelemetry,
+    Problem,
+    Telemetry,
+    Timestamp,
+)
 from roost_common.contracts.desktop import DomainObservation
 
 NodeName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
@@ -21,6 +29,10 @@ class HostState(StrEnum):
     PENDING_APPROVAL = "pending_approval"
     UP = "up"
     MAINTENANCE = "maintenance"
+    PREPARING_MAINTENANCE = "preparing_maintenance"
+    """It takes no new desktops, and those it has are on their way to other hosts."""
+    OFF = "off"
+    """Switched off on purpose; woken when its room is needed."""
     NON_RESPONSIVE = "non_responsive"
     DOWN = "down"
 
@@ -33,6 +45,8 @@ class Health(StrEnum):
     DOWN = "down"
     RECOVERED = "recovered"
     """It beats again after having been down, and is watched before it counts as up."""
+    OFF = "off"
+    """It was switched off on purpose: its silence is no failure."""
 
 
 class HostCapabilities(Body):
@@ -66,6 +80,35 @@ class HostBeat(Telemetry, name="host.beat.v1"):
     sequence: int = Field(ge=0)
     sent_at: Timestamp
     libvirt: bool = Field(default=True, description="libvirtd answered lately")
+    address: str = Field(default="", description="Where the node can be reached")
+    lease_s: float = Field(
+        default=0.0, ge=0, description="Life of the node's own lease; 0: it has none"
+    )
+    lease_armed: bool = Field(
+        default=False,
+        description="It holds a grant after whose end it stops its desktops that are restarted",
+    )
+    witness: UUID | None = Field(
+        default=None, description="Identity of the shared directory in which nodes see each other"
+    )
+
+    @property
+    def subject(self) -> str:
+        return self.node
+
+
+class LeaseGranted(NodeTelemetry, name="lease.granted.v1"):
+    """ha-monitor has heard this node: its lease counts from when it *sent* that beat.
+
+    Sent every second, by the copy that decides, to every node whose beats it hears.
+    """
+
+    node: NodeName
+    agent_id: UUID = Field(description="Of the beat; a grant for another run is none")
+    sequence: int = Field(ge=0, description="Of the beat; a lower one than before is ignored")
+    armed: bool = Field(
+        description="Whether the node is to stop its desktops that are restarted when it ends"
+    )
 
     @property
     def subject(self) -> str:
@@ -139,3 +182,84 @@ class HostDown(HealthFact, name="host.down.v1"):
 
 class HostRecovered(HealthFact, name="host.recovered.v1"):
     """A host that was down beats again."""
+
+
+class HostPower(StrEnum):
+    """A host as a whole."""
+
+    ON = "on"
+    OFF = "off"
+
+
+class SetHostPower(Command, name="host.set-power.v1"):
+    """Switch a host off, or wake it, through its fence devices; asked of ha-monitor."""
+
+    node: NodeName
+    power: HostPower
+
+    @property
+    def subject(self) -> str:
+        return self.node
+
+
+class HostPoweredOff(HealthFact, name="host.powered-off.v1"):
+    """A host was switched off on purpose, and its device says that it is off."""
+
+
+class HostPoweredOn(HealthFact, name="host.powered-on.v1"):
+    """A host was switched on; it is up once it beats."""
+
+
+class HostPowerRefused(HostFact, name="host.power-refused.v1"):
+    """A host could not be switched."""
+
+    power: HostPower
+    problem: Problem
+
+
+class FencedBy(StrEnum):
+    """What makes sure that a host's desktops do not run any more."""
+
+    DEVICE = "device"
+    """A fence device switched it off and says that it is off."""
+    LEASE = "lease"
+    """Its own lease ended, with the margin: it has stopped the desktops that are restarted."""
+    HUMAN = "human"
+    """A person said that they switched it off."""
+
+
+class FenceScope(StrEnum):
+    """Which of a host's desktops are sure not to run."""
+
+    ALL = "all"
+    RESTARTED = "restarted"
+    """Those whose policy is to be restarted elsewhere; the others may run on."""
+
+
+class HostFenced(HostFact, name="host.fenced.v1"):
+    """Whatever ran on this host before ``at`` runs no more: it may be started elsewhere."""
+
+    incident_id: UUID
+    by: FencedBy
+    scope: FenceScope
+    agent_id: UUID | None = Field(
+        default=None, description="The run of its agent that is over; another one is a new start"
+    )
+    at: Timestamp
+
+
+class LostDesktop(Body):
+    """A desktop that was on a host that was fenced."""
+
+    desktop_id: UUID
+    desktop_name: str
+    revision: int = Field(ge=1, description="Of the view that says it is gone from there")
+    restart: bool
+    priority: int
+
+
+class HostDesktopsLost(HostFact, name="host.desktops-lost.v1"):
+    """What inventory took off a fenced host, and what becomes of each."""
+
+    incident_id: UUID
+    desktops: tuple[LostDesktop, ...] = ()

@@ -46,6 +46,16 @@ class DisplayPolicy(Body):
     sound: bool = True
 
 
+class HaPolicy(Body):
+    """What becomes of a desktop whose host died."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    restart: bool = Field(default=True, description="Start it again on another host")
+    priority: Annotated[int, Field(ge=0, le=100)] = 50
+    """Higher ones are started first."""
+
+
 class DesktopSpec(Body):
     """The virtual hardware of a desktop. The upper limits are the hosts', not this schema's."""
 
@@ -55,12 +65,15 @@ class DesktopSpec(Body):
     memory_mib: Annotated[int, Field(ge=64, le=16 * 1024 * 1024)] = 2048
     monitors: Annotated[int, Field(ge=1, le=MAX_HEADS)] = 1
     display: DisplayPolicy = DisplayPolicy()
+    ha: HaPolicy = HaPolicy()
 
     def amended_by(self, patch: DesktopSpec) -> DesktopSpec:
         """This spec with what ``patch`` was explicitly given; the rest stays."""
         given = patch.model_dump(exclude_unset=True)
         display = self.display.model_dump() | given.pop("display", {})
-        return DesktopSpec.model_validate(self.model_dump() | given | {"display": display})
+        ha = self.ha.model_dump() | given.pop("ha", {})
+        whole = self.model_dump() | given | {"display": display, "ha": ha}
+        return DesktopSpec.model_validate(whole)
 
 
 class TemplateRef(Body):
