@@ -24,30 +24,16 @@ from roost_common.contracts.disk import DiskDeleted, DiskReady, DiskRefused, Ens
 from roost_common.errors import Conflict, NotFound, Outage, RoostError, Unavailable
 from roost_common.outbox import Transaction, UnitOfWork
 from roost_imaging import metrics, overlay_files, storage_files
+from roost_imaging.disk_base import Base, base_of, layout_of
 from roost_imaging.disk_plan import DiskFacts, Step, decide
 from roost_imaging.lanes import Lanes
 from roost_imaging.layout import Layout
 from roost_imaging.model import Disk
 from roost_imaging.qemu_img import QemuImg
-from roost_imaging.repository import Disks, StorageDomains, Templates
+from roost_imaging.repository import Disks, Templates
 from roost_imaging.states import DiskState
 
 logger = log.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class Base:
-    """What an overlay is made on, and where."""
-
-    layout: Layout
-    template_id: UUID
-    version: int
-    virtual_bytes: int
-
-    @property
-    def path(self) -> Path:
-        """The base's file."""
-        return self.layout.version_file(self.template_id, self.version)
 
 
 @dataclass(frozen=True)
@@ -100,7 +86,7 @@ class DiskKeeper:
             disk = await Disks(transaction.session).lock(disk_id)
             if disk is None or disk.state is not DiskState.DELETING:
                 return
-            layout = await _layout_of(transaction, disk)
+            layout = await layout_of(transaction, disk)
         if layout is not None:
             await self._lanes.of(layout.storage_id).run(overlay_files.remove, layout, disk_id)
         async with self._unit() as transaction:
@@ -121,11 +107,11 @@ class DiskKeeper:
             if disk is None:
                 disk = self._new_disk(wish)
                 disks.add(disk)
-            layout = await _layout_of(transaction, disk)
+            layout = await layout_of(transaction, disk)
             disk.mark_deleting(wish.generation)
             return _Task(step, layout=layout)
         if step is Step.CONFIRM and disk is not None:
-            return _Task(step, base=await _base_of(transaction, disk))
+            return _Task(step, base=await base_of(transaction, disk))
         return _Task(step)
 
     async def _record_make(
@@ -141,7 +127,7 @@ class DiskKeeper:
             disk = self._new_disk(wish)
             Disks(transaction.session).add(disk)
         disk.want(version, template.storage_id, wish.generation)
-        return _Task(Step.MAKE, base=await _base_of(transaction, disk))
+        return _Task(Step.MAKE, base=await base_of(transaction, disk))
 
     def _new_disk(self, wish: EnsureDisk) -> Disk:
         return Disk(
@@ -290,18 +276,3 @@ class DiskKeeper:
 
 def _facts(disk: Disk) -> DiskFacts:
     return DiskFacts(disk.generation, disk.state, disk.template_id, disk.template_version)
-
-
-async def _layout_of(transaction: Transaction, disk: Disk) -> Layout | None:
-    """Where a disk's files are, or None where it never had any."""
-    if disk.storage_id is None:
-        return None
-    domain = await StorageDomains(transaction.session).get(str(disk.storage_id))
-    return domain.layout
-
-
-async def _base_of(transaction: Transaction, disk: Disk) -> Base | None:
-    layout = await _layout_of(transaction, disk)
-    if layout is None or disk.template_id is None or disk.template_version is None:
-        return None
-    return Base(layout, disk.template_id, disk.template_version, disk.virtual_bytes)
