@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from random import Random
 from uuid import UUID, uuid4
 
@@ -17,7 +18,6 @@ from roost_common.contracts.desktop import (
     DeleteDesktop,
     DesktopState,
     DesktopStopped,
-    DomainObserved,
     DomainState,
     DomainStats,
     EnsureDesktop,
@@ -253,7 +253,7 @@ async def test_every_message_of_a_life_twice_and_in_any_order(site: Site, seed: 
     node = await site.add_node("n1")
     desktop = await running(site)
     history: list[Message] = [
-        DomainObserved(node="n1", domain=node.observe(desktop)),
+        node.event(desktop),
         node.report(),
         node.stop(desktop, StopReason.CRASHED),
     ]
@@ -271,6 +271,40 @@ async def test_every_message_of_a_life_twice_and_in_any_order(site: Site, seed: 
     row = await site.row(desktop)
     assert (row.state, row.boot_id, row.power) == (DesktopState.RUNNING, boot, Power.ON)
     assert len(await site.spoken(DesktopStopped)) == 1
+
+
+async def test_a_node_whose_clock_was_set_back_is_believed_at_once(site: Site) -> None:
+    node = await site.add_node("n1")
+    desktop = await running(site)
+    site.clock.advance(5)
+    node.restart_agent(set_back=timedelta(hours=1))
+    node.stop(desktop, StopReason.GUEST_SHUTDOWN)
+    await site.tell(node.report())
+    await site.settle()
+    assert (await site.row(desktop)).state is DesktopState.STOPPED
+
+
+async def test_a_late_word_of_an_earlier_run_of_the_agent_undoes_nothing(site: Site) -> None:
+    node = await site.add_node("n1")
+    desktop = await running(site)
+    site.clock.advance(20)
+    late_report = node.report()
+    late_lack = late_report.model_copy(update={"domains": (), "sent_at": site.clock.now()})
+    node.stop(desktop, StopReason.CRASHED)
+    late_event = node.event(desktop)
+    node.domains[desktop].state = DomainState.RUNNING
+    node.restart_agent(set_back=timedelta(hours=1))
+    node.memory_mib = 4096
+    early_event = node.event(desktop)
+    await site.tell(early_event)
+    await site.tell(node.report())
+    before = await site.row(desktop)
+    for late in (late_event, late_report, late_lack):
+        await site.tell(late)
+    host, row = await site.host("n1"), await site.row(desktop)
+    assert (host.agent_id, host.memory_mib) == (node.agent_id, 4096)
+    assert (row.state, row.seen_at) == (DesktopState.RUNNING, before.seen_at)
+    assert await site.spoken(DesktopStopped) == []
 
 
 async def test_two_hundred_desktops_that_did_not_change_cost_three_queries_and_no_write(

@@ -61,6 +61,7 @@ class FakeNode:
     agent_id: UUID = field(default_factory=uuid4)
     commands: list[EnsureDesktop] = field(default_factory=list)
     _stamp: datetime | None = None
+    _behind: timedelta = timedelta(0)
 
     # --- what the agent does ------------------------------------------------------------------
 
@@ -116,11 +117,13 @@ class FakeNode:
         self.domains.clear()
         self.restart_agent()
 
-    def restart_agent(self) -> None:
-        """What only the agent knew is gone."""
+    def restart_agent(self, *, set_back: timedelta = timedelta(0)) -> None:
+        """What only the agent knew is gone; the node's clock may have been set back meanwhile."""
         self.removed.clear()
         self.refused.clear()
         self.agent_id = uuid4()
+        self._behind += set_back
+        self._stamp = None
 
     def running(self) -> set[UUID]:
         """The desktops that run here."""
@@ -130,7 +133,7 @@ class FakeNode:
 
     def event(self, desktop: UUID) -> DomainObserved:
         """``domain.observed.v1`` of one desktop."""
-        return DomainObserved(node=self.name, domain=self.observe(desktop))
+        return DomainObserved(node=self.name, agent_id=self.agent_id, domain=self.observe(desktop))
 
     def observe(self, desktop: UUID) -> DomainObservation:
         """One desktop now."""
@@ -178,7 +181,7 @@ class FakeNode:
         )
 
     def _next_stamp(self) -> datetime:
-        now = self.clock.now()
+        now = self.clock.now() - self._behind
         if self._stamp is not None and now <= self._stamp:
             now = self._stamp + timedelta(microseconds=1)
         self._stamp = now

@@ -8,6 +8,7 @@ becomes what it should be.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from random import Random
 
 import pytest
@@ -133,6 +134,10 @@ def an_agent_starts_anew(world: World, random: Random) -> None:
     world.nodes[random.choice(NODES)].restart_agent()
 
 
+def an_agent_starts_anew_with_an_earlier_clock(world: World, random: Random) -> None:
+    world.nodes[random.choice(NODES)].restart_agent(set_back=timedelta(hours=1))
+
+
 def a_node_loses_its_power(world: World, random: Random) -> None:
     world.nodes[random.choice(NODES)].lose_power()
 
@@ -147,6 +152,7 @@ FORGETFUL: dict[Happening, float] = {
     the_oldest_message_arrives: 60,
     a_long_time_passes_with_the_bus_at_work: 1,
     an_agent_starts_anew: 2,
+    an_agent_starts_anew_with_an_earlier_clock: 1,
     a_node_loses_its_power: 1,
 }
 """A bus in order, as RabbitMQ's is but for accidents, and nodes that forget what they knew."""

@@ -23,8 +23,10 @@ from roost_common.testing.clock import FakeClock
 from roost_inventory.advance import eviction_command
 from roost_inventory.model import Desktop
 from roost_inventory.reconcile import Action, plan
+from roost_inventory.witness import Witness
 
 BOOT = UUID(int=77)
+N1, N2 = Witness("n1"), Witness("n2")
 
 
 @pytest.fixture
@@ -67,7 +69,7 @@ def seen(
 
 def run(desktop: Desktop, at: datetime, node: str = "n1") -> None:
     desktop.assign(node, at)
-    assert desktop.observe(node, seen(desktop, at), at)
+    assert desktop.observe(Witness(node), seen(desktop, at), at)
     assert desktop.is_up
 
 
@@ -80,8 +82,8 @@ def test_an_observation_counts_once_and_not_after_a_newer_one(
 ) -> None:
     run(desktop, now)
     off = seen(desktop, later(now, -1), DomainState.SHUTOFF, stop_reason=StopReason.CRASHED)
-    assert not desktop.observe("n1", off, now)
-    assert not desktop.observe("n1", seen(desktop, now, DomainState.SHUTOFF), now)
+    assert not desktop.observe(N1, off, now)
+    assert not desktop.observe(N1, seen(desktop, now, DomainState.SHUTOFF), now)
     assert desktop.is_up
     assert desktop.failures == 0
 
@@ -90,9 +92,9 @@ def test_what_another_node_or_another_assignment_says_is_not_believed(
     desktop: Desktop, now: datetime
 ) -> None:
     run(desktop, now)
-    assert not desktop.observe("n2", seen(desktop, later(now, 1), DomainState.SHUTOFF), now)
+    assert not desktop.observe(N2, seen(desktop, later(now, 1), DomainState.SHUTOFF), now)
     old = seen(desktop, later(now, 1), DomainState.SHUTOFF, generation=1)
-    assert not desktop.observe("n1", old, now)
+    assert not desktop.observe(N1, old, now)
     assert desktop.is_up
 
 
@@ -102,16 +104,41 @@ def test_an_observation_of_the_stay_before_on_the_same_node_is_old(
     run(desktop, now)
     desktop.release(StopMode.POWEROFF, now)
     gone = seen(desktop, later(now, 5), DomainState.ABSENT)
-    desktop.observe("n1", gone, now)
+    desktop.observe(N1, gone, now)
     desktop.detach()
     desktop.assign("n1", now)
     late = gone.model_copy(update={"generation": 0, "observed_at": later(now, 4)})
-    assert not desktop.observe("n1", late, now)
+    assert not desktop.observe(N1, late, now)
     desktop.release(StopMode.POWEROFF, now)
     desktop.detach()
     desktop.assign("n2", now)
     slow_clock = seen(desktop, later(now, -3600))
-    assert desktop.observe("n2", slow_clock, now), "another node's clock says nothing of this one"
+    assert desktop.observe(N2, slow_clock, now), "another node's clock says nothing of this one"
+
+
+def test_a_node_whose_clock_was_set_back_is_believed_from_the_next_run_of_its_agent_on(
+    desktop: Desktop, now: datetime
+) -> None:
+    before, after = Witness("n1", UUID(int=1)), Witness("n1", UUID(int=2))
+    desktop.assign("n1", now)
+    assert desktop.observe(before, seen(desktop, now), now)
+    off = seen(desktop, later(now, -3600), DomainState.SHUTOFF, stop_reason=StopReason.CRASHED)
+    assert not desktop.observe(before, off, now), "one run's time only grows"
+    assert desktop.observe(after, off, now)
+    assert not desktop.is_up
+    assert not desktop.observe(after, seen(desktop, later(now, -3601)), now)
+
+
+def test_absence_told_with_an_earlier_clock_is_believed_of_the_next_run(
+    desktop: Desktop, now: datetime
+) -> None:
+    before, after = Witness("n1", UUID(int=1)), Witness("n1", UUID(int=2))
+    desktop.assign("n1", now)
+    desktop.observe(before, seen(desktop, now), now)
+    at = later(now, -3600)
+    assert not desktop.observe_absence(before, at, now, now)
+    assert desktop.observe_absence(after, at, now, now)
+    assert desktop.stop_reason is StopReason.LOST
 
 
 @pytest.mark.parametrize(
@@ -127,14 +154,14 @@ def test_why_it_stopped_decides_what_is_next(
 ) -> None:
     run(desktop, now)
     off = seen(desktop, later(now, 1), DomainState.SHUTOFF, stop_reason=reason)
-    desktop.observe("n1", off, later(now, 1))
+    desktop.observe(N1, off, later(now, 1))
     assert (desktop.power, desktop.stop_reason, desktop.boot_id) == (power, told, None)
 
 
 def test_the_same_end_seen_twice_is_one_failure(desktop: Desktop, now: datetime) -> None:
     run(desktop, now)
     for second in (1, 2, 3):
-        desktop.observe("n1", seen(desktop, later(now, second), DomainState.SHUTOFF), now)
+        desktop.observe(N1, seen(desktop, later(now, second), DomainState.SHUTOFF), now)
     assert desktop.failures == 1
 
 
@@ -142,7 +169,7 @@ def test_a_desktop_that_ran_well_has_not_failed_before(desktop: Desktop, now: da
     desktop.failures = 4
     run(desktop, now)
     at = later(now, 61)
-    desktop.observe("n1", seen(desktop, at, DomainState.SHUTOFF), at)
+    desktop.observe(N1, seen(desktop, at, DomainState.SHUTOFF), at)
     assert desktop.failures == 1
     assert desktop.problem is None
 
@@ -151,7 +178,7 @@ def test_a_shutdown_during_a_reimage_does_not_keep_it_off(desktop: Desktop, now:
     run(desktop, now)
     desktop.order_reimage(2, None)
     off = seen(desktop, later(now, 1), DomainState.SHUTOFF, stop_reason=StopReason.GUEST_SHUTDOWN)
-    desktop.observe("n1", off, now)
+    desktop.observe(N1, off, now)
     assert desktop.power is Power.ON
 
 
@@ -159,7 +186,7 @@ def test_a_refusal_is_a_problem_a_back_off_and_a_reason_to_go_elsewhere(
     desktop: Desktop, now: datetime
 ) -> None:
     desktop.assign("n1", now)
-    desktop.observe("n1", seen(desktop, now, DomainState.ABSENT, problem=LOCKED), now)
+    desktop.observe(N1, seen(desktop, now, DomainState.ABSENT, problem=LOCKED), now)
     assert desktop.problem == LOCKED
     assert desktop.shunned == "n1"
     assert desktop.retry_at is not None
@@ -169,13 +196,13 @@ def test_a_refusal_is_a_problem_a_back_off_and_a_reason_to_go_elsewhere(
 def test_a_report_without_it_is_not_believed_too_soon(desktop: Desktop, now: datetime) -> None:
     desktop.assign("n1", now)
     old_agent = later(now, -3600)
-    assert not desktop.observe_absence("n1", later(now, 60), old_agent, later(now, 60)), (
+    assert not desktop.observe_absence(N1, later(now, 60), old_agent, later(now, 60)), (
         "it may not have come to it yet"
     )
-    desktop.observe("n1", seen(desktop, later(now, 61)), later(now, 61))
-    assert not desktop.observe_absence("n1", later(now, 70), old_agent, later(now, 70))
-    assert not desktop.observe_absence("n2", later(now, 90), old_agent, later(now, 90))
-    assert desktop.observe_absence("n1", later(now, 71), old_agent, later(now, 71))
+    desktop.observe(N1, seen(desktop, later(now, 61)), later(now, 61))
+    assert not desktop.observe_absence(N1, later(now, 70), old_agent, later(now, 70))
+    assert not desktop.observe_absence(N2, later(now, 90), old_agent, later(now, 90))
+    assert desktop.observe_absence(N1, later(now, 71), old_agent, later(now, 71))
     assert desktop.stop_reason is StopReason.LOST
     assert desktop.power is Power.ON
     assert plan(desktop.situation(), later(now, 71)).action is Action.RELEASE_HARD
@@ -187,9 +214,9 @@ def test_a_report_proves_absence_only_of_an_agent_that_has_had_the_time(
     run(desktop, now)
     desktop.release(StopMode.POWEROFF, later(now, 100))
     began = later(now, 130)
-    assert not desktop.observe_absence("n1", later(now, 140), now, later(now, 140))
-    assert not desktop.observe_absence("n1", later(now, 174), began, later(now, 174))
-    assert desktop.observe_absence("n1", later(now, 175), began, later(now, 175))
+    assert not desktop.observe_absence(N1, later(now, 140), now, later(now, 140))
+    assert not desktop.observe_absence(N1, later(now, 174), began, later(now, 174))
+    assert desktop.observe_absence(N1, later(now, 175), began, later(now, 175))
     assert plan(desktop.situation(), later(now, 175)).action is Action.DETACH
 
 
@@ -197,7 +224,7 @@ def test_an_unproven_absence_frees_no_host(desktop: Desktop, now: datetime) -> N
     run(desktop, now)
     desktop.release(StopMode.POWEROFF, now)
     unmarked = seen(desktop, later(now, 1), DomainState.ABSENT, generation=0)
-    desktop.observe("n1", unmarked, now)
+    desktop.observe(N1, unmarked, now)
     assert plan(desktop.situation(), now).action is None
 
 
@@ -270,10 +297,10 @@ def test_new_hardware_waits_for_the_next_start(desktop: Desktop, now: datetime) 
 def test_a_guest_in_trouble_shows_it_while_it_runs(desktop: Desktop, now: datetime) -> None:
     trouble = Problem(code="guest.io-error", detail="Its disk is full.")
     run(desktop, now)
-    desktop.observe("n1", seen(desktop, later(now, 1), problem=trouble), now)
+    desktop.observe(N1, seen(desktop, later(now, 1), problem=trouble), now)
     assert desktop.is_up
     assert desktop.problem == trouble
-    desktop.observe("n1", seen(desktop, later(now, 2)), now)
+    desktop.observe(N1, seen(desktop, later(now, 2)), now)
     assert desktop.problem is None
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from uuid import uuid4
+
 import pytest
 from tests.unit.inventory.stage import FakeNode
 
@@ -65,14 +68,30 @@ def test_only_an_idle_host_out_of_service_is_removed() -> None:
     made.require_removable(0)
 
 
-def test_an_agent_that_starts_anew_counts_from_then() -> None:
+def test_an_agent_that_starts_anew_counts_from_then_and_its_predecessor_no_more() -> None:
     made = host()
+    first, second, third = made.agent_id, uuid4(), uuid4()
     clock = FakeClock()
     clock.advance(100)
-    made.note_report(FakeNode("n1", clock, agent_id=made.agent_id).report(), clock.now())
+    assert made.hear(first, clock.now())
     assert made.agent_since == CLOCK.now()
-    made.note_report(FakeNode("n1", clock).report(), clock.now())
-    assert made.agent_since == clock.now()
+    assert made.hear(second, clock.now())
+    assert (made.agent_id, made.agent_since) == (second, clock.now())
+    clock.advance(5)
+    assert made.hear(third, clock.now())
+    for late in (first, second):
+        assert not made.hear(late, clock.now())
+    assert (made.agent_id, made.agent_since) == (third, clock.now())
+
+
+def test_a_run_that_still_reports_long_after_is_no_late_word() -> None:
+    """Whatever came first of the two, the node is not left unheard for ever."""
+    made = host()
+    present, late = made.agent_id, uuid4()
+    assert made.hear(late, CLOCK.now())
+    assert not made.hear(present, CLOCK.now() + timedelta(seconds=50))
+    assert made.hear(present, CLOCK.now() + timedelta(seconds=70))
+    assert not made.hear(late, CLOCK.now() + timedelta(seconds=71))
 
 
 def test_names_to_be_approved_are_a_list_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,13 +15,14 @@ from tests.unit.inventory.stage import SMALL, TEMPLATE, FakeImaging, nodes
 from roost_common.contracts.base import Message, Problem
 from roost_common.contracts.desktop import DesktopState, DomainObserved, EnsureDesktop, Power
 from roost_common.contracts.disk import DiskDeleted, DiskReady, DiskRefused, EnsureDisk
-from roost_common.contracts.host import HostReport
+from roost_common.contracts.host import Health, HostReport
 from roost_common.testing.clock import FakeClock
 from roost_inventory.advance import advance, tell
-from roost_inventory.model import Desktop
+from roost_inventory.model import Desktop, Host
 from roost_inventory.observations import take_in
 from roost_inventory.placement import Candidate, Overcommit, choose_all
 from roost_inventory.reports import take_in_absence
+from roost_inventory.witness import Witness
 
 NODES = ("n1", "n2")
 SLOTS = 2
@@ -47,8 +48,10 @@ class World:
     def __init__(self) -> None:
         self.clock = FakeClock()
         self.nodes = nodes(self.clock, NODES, memory_mib=SLOTS * SMALL.memory_mib)
-        self.agent_since = dict.fromkeys(NODES, self.clock.now())
-        self.agents = {name: node.agent_id for name, node in self.nodes.items()}
+        self.hosts = {
+            name: Host.enrolled(node.report(), Health.UP, self.clock.now())
+            for name, node in self.nodes.items()
+        }
         self.silent: set[str] = set()
         self.imaging = FakeImaging()
         self.post: list[Letter] = []
@@ -117,8 +120,10 @@ class World:
                 if answer is not None:
                     self.say(answer, None)
             case DomainObserved():
-                desktop = self.desktop(message.domain.desktop_id)
-                take_in(desktop, message.node, message.domain, now, self.say)
+                if message.agent_id == self.hosts[message.node].agent_id:
+                    desktop = self.desktop(message.domain.desktop_id)
+                    by = Witness(message.node, message.agent_id)
+                    take_in(desktop, by, message.domain, now, self.say)
             case DiskReady():
                 self._touch(self.desktop(message.disk_id), now, message)
             case DiskRefused():
@@ -143,15 +148,15 @@ class World:
         desktop.touch(now)
 
     def _take_report(self, report: HostReport, now: datetime) -> None:
-        if self.agents.get(report.node) != report.agent_id:
-            self.agents[report.node] = report.agent_id
-            self.agent_since[report.node] = now
+        host, by = self.hosts[report.node], Witness(report.node, report.agent_id)
+        if not host.hear(report.agent_id, now):
+            return
         named = {one.desktop_id: one for one in report.domains}
         for desktop in self.desktops:
             if desktop.id in named:
-                take_in(desktop, report.node, named[desktop.id], now, self.say)
+                take_in(desktop, by, named[desktop.id], now, self.say)
             elif desktop.host == report.node and report.complete:
-                take_in_absence(desktop, report, self.agent_since[report.node], now)
+                take_in_absence(desktop, report, host.agent_since, now)
 
     # --- what happens -------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 A report of two hundred desktops costs one query to compare, and writes only what changed. It is
 telemetry: there is no inbox, because the next report says the same, and an older one is told by
-the node's own times.
+the run of the agent and, within one run, by the node's own times.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from roost_inventory.model import Administrative, Desktop, Host
 from roost_inventory.observations import take_in
 from roost_inventory.repository import Desktops, Healths, Hosts, Readings, SeenRow
 from roost_inventory.settings import Settings
+from roost_inventory.witness import Witness
 
 logger = log.get_logger(__name__)
 
@@ -51,13 +52,16 @@ class Reports:
             if host is None:
                 await self._enrol(transaction, report, now)
                 return
-            # While the node is not trusted, what it says of desktops is not either.
-            if host.administrative is not Administrative.PENDING:
-                since = host.agent_since if host.agent_id == report.agent_id else now
-                full = now - host.reported_at >= self._interval
-                await self._take_in(transaction, report, since, now, readings=full)
-            if self._is_news(host, report, now):
-                await self._update(transaction, report, now)
+            if host.agent_id == report.agent_id:
+                # While the node is not trusted, what it says of desktops is not either.
+                if host.administrative is not Administrative.PENDING:
+                    full = now - host.reported_at >= self._interval
+                    await self._take_in(transaction, report, host.agent_since, now, readings=full)
+                if self._is_news(host, report, now):
+                    await self._update(transaction, report, now)
+                return
+        if await self._heard_anew(report, now):
+            await self.reported(delivery, report)
 
     # --- the node itself ----------------------------------------------------------------------
 
@@ -73,17 +77,29 @@ class Reports:
             transaction.emit(HostApproved(node=host.name))
             await self._new_room(transaction, now)
 
+    async def _heard_anew(self, report: HostReport, now: datetime) -> bool:
+        """Another run of the agent reports; False when it is a late word of an earlier one.
+
+        A transaction of its own, because desktops are locked before hosts: what is taken in under
+        the locks of desktops finds the present run decided.
+        """
+        async with self._unit() as transaction:
+            host = await Hosts(transaction.session).lock_by_name(report.node)
+            if host is None or not host.hear(report.agent_id, now):
+                return False
+        logger.info("host.agent-changed", host=report.node, agent=str(report.agent_id))
+        return True
+
     def _is_news(self, host: Host, report: HostReport, now: datetime) -> bool:
         return (
-            host.agent_id != report.agent_id
-            or host.address != report.address
+            host.address != report.address
             or host.capabilities != report.capabilities
             or now - host.reported_at >= self._interval
         )
 
     async def _update(self, transaction: Transaction, report: HostReport, now: datetime) -> None:
         host = await Hosts(transaction.session).lock_by_name(report.node)
-        if host is None:
+        if host is None or host.agent_id != report.agent_id:
             return
         grown = host.capabilities != report.capabilities
         host.note_report(report, now)
@@ -133,11 +149,15 @@ class Reports:
         agent_since: datetime,
         now: datetime,
     ) -> None:
-        for desktop in await Desktops(transaction.session).lock_many(ids):
+        locked = await Desktops(transaction.session).lock_many(ids)
+        if await Hosts(transaction.session).agent_of(report.node) != report.agent_id:
+            return  # while this one waited for the locks, a later run has reported
+        by = Witness(report.node, report.agent_id)
+        for desktop in locked:
             seen = named.get(desktop.id)
             with published(transaction, desktop):
                 if seen is not None:
-                    news = take_in(desktop, report.node, seen, now, partial(emit, transaction))
+                    news = take_in(desktop, by, seen, now, partial(emit, transaction))
                 else:
                     news = take_in_absence(desktop, report, agent_since, now)
             if news:
@@ -172,7 +192,8 @@ def take_in_absence(
     desktop: Desktop, report: HostReport, agent_since: datetime, now: datetime
 ) -> bool:
     """What it means that a complete report lacks a desktop; True when the loop has to look."""
-    if not desktop.observe_absence(report.node, report.sent_at, agent_since, now):
+    by = Witness(report.node, report.agent_id)
+    if not desktop.observe_absence(by, report.sent_at, agent_since, now):
         return False
     desktop.touch(now)
     return True
@@ -192,8 +213,10 @@ def is_news(  # noqa: PLR0911 - one line for each reason
         return not (
             row.seen_state is DomainState.ABSENT and row.seen_generation >= row.told_generation
         )
-    same_node = row.seen_host == report.node and row.seen_at is not None
-    if same_node and row.seen_at is not None and seen.observed_at <= row.seen_at:
+    same_run = Witness(row.seen_host, row.seen_agent).same_run(
+        Witness(report.node, report.agent_id)
+    )
+    if same_run and row.seen_at is not None and seen.observed_at <= row.seen_at:
         return False
     told = (seen.state, seen.generation, seen.problem)
     if told != (row.seen_state, row.seen_generation, row.seen_problem):

@@ -93,6 +93,7 @@ class Desktop(Ordered, Seen, Base):
             reachable=True,
             shunned=None,
             seen_host=None,
+            seen_agent=None,
             seen_at=None,
             seen_state=None,
             seen_generation=0,
@@ -119,7 +120,7 @@ class Desktop(Ordered, Seen, Base):
         """It goes to this host, whose room the caller has locked and counted."""
         if self.seen_host != host:
             # Another node's clock says nothing about this one's.
-            self.seen_host, self.seen_at = None, None
+            self.seen_host, self.seen_agent, self.seen_at = None, None, None
         self.host, self.reachable = host, True
         self.told, self.told_spec = Power.ON, self.spec
         self.reserved_vcpus, self.reserved_memory_mib = self.spec.vcpus, self.spec.memory_mib

@@ -8,6 +8,7 @@ from roost_common.contracts.desktop import DesktopView, Power
 from roost_inventory.model.desktop_row import DesktopRow
 from roost_inventory.placement import Demand
 from roost_inventory.reconcile import UP, Situation, derive
+from roost_inventory.witness import Witness
 
 
 class DesktopFacts(DesktopRow):
@@ -82,9 +83,17 @@ class DesktopFacts(DesktopRow):
     def _disk_is_ready(self) -> bool:
         return self.disk_ready == self.disk_generation
 
-    def is_older(self, node: str, at: datetime) -> bool:
-        """Whether something newer of this node was taken in before."""
-        return self.seen_host == node and self.seen_at is not None and at <= self.seen_at
+    @property
+    def seen_by(self) -> Witness:
+        """Who saw it last."""
+        return Witness(self.seen_host, self.seen_agent)
+
+    def is_older(self, by: Witness, at: datetime) -> bool:
+        """Whether something newer of this run of this node's agent was taken in before.
+
+        Whoever asks for another run knows that it is the present one.
+        """
+        return self.seen_at is not None and at <= self.seen_at and self.seen_by.same_run(by)
 
     def note_asked(self, now: datetime) -> None:
         """Its node, imaging or placement has been asked (once more)."""

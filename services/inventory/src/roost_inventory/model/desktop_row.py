@@ -73,8 +73,10 @@ class DesktopRow:
 
     # What was seen of it on that host.
     seen_host: Mapped[str | None] = mapped_column(String(253))
+    seen_agent: Mapped[UUID | None]
+    """The run of that host's agent; None where it does not name its run."""
     seen_at: Mapped[datetime | None]
-    """By the clock of ``seen_host``."""
+    """By the clock of that run."""
     seen_state: Mapped[DomainState | None] = mapped_column(word(DomainState))
     seen_generation: Mapped[int] = mapped_column(BigInteger)
     seen_problem: Mapped[Problem | None] = mapped_column(Json(Problem))

@@ -15,6 +15,7 @@ from roost_inventory.reconcile import (
     STABLE,
     after,
 )
+from roost_inventory.witness import Witness
 
 ABSENCE_GRACE: Final = timedelta(seconds=10)
 """A report that lacks a desktop is believed when the desktop was seen at least this long before:
@@ -34,15 +35,15 @@ class Seen(DesktopFacts):
 
     # --- its node -----------------------------------------------------------------------------
 
-    def observe(self, node: str, seen: DomainObservation, now: datetime) -> bool:
+    def observe(self, by: Witness, seen: DomainObservation, now: datetime) -> bool:
         """Take in what its node saw; False when it is old, or of another assignment."""
-        if self.host != node or self.is_older(node, seen.observed_at):
+        if self.host != by.node or self.is_older(by, seen.observed_at):
             return False
         unmarked = seen.generation == 0 and seen.state is DomainState.ABSENT
         if seen.generation < self.assigned_generation and not unmarked:
             return False
         was_up, had_ended = self.is_up, self._ended
-        self.seen_host, self.seen_at = node, seen.observed_at
+        self._note_seen(by, seen.observed_at)
         self.seen_state = seen.state
         self.seen_generation = max(self.seen_generation, seen.generation)
         self.seen_problem = seen.problem
@@ -57,35 +58,36 @@ class Seen(DesktopFacts):
         return True
 
     def observe_absence(
-        self, node: str, at: datetime, agent_since: datetime, now: datetime
+        self, by: Witness, at: datetime, agent_since: datetime, now: datetime
     ) -> bool:
         """Take in that a complete report of its node lacks it; False when that says nothing.
 
-        ``at`` is the node's time of the report, ``agent_since`` is when its agent was first heard.
+        ``at`` is the agent's time of the report, ``agent_since`` is when this run of it was first
+        heard.
         """
-        if self.host != node:
-            return False
-        if (
-            self.seen_at is not None
-            and self.seen_host == node
-            and at < self.seen_at + ABSENCE_GRACE
-        ):
+        crossed = self.seen_at is not None and at < self.seen_at + ABSENCE_GRACE
+        if self.host != by.node or (crossed and self.seen_by.same_run(by)):
             return False
         if self.told is Power.ON:
             if not self._applied or self.seen_state is DomainState.ABSENT:
                 return False  # it has not come to it yet, or that is known
             was_up = self.is_up
-            self.seen_at, self.seen_state = at, DomainState.ABSENT
+            self._note_seen(by, at)
+            self.seen_state = DomainState.ABSENT
             self._note_stopped(was_up, StopReason.LOST, now)
             return True
         if self.told_at is None or now - max(self.told_at, agent_since) < ABSENCE_PROOF:
             return False
         was_up = self.is_up
-        self.seen_host, self.seen_at, self.seen_state = node, at, DomainState.ABSENT
+        self._note_seen(by, at)
+        self.seen_state = DomainState.ABSENT
         self.seen_generation = self.told_generation
         if was_up:
             self._note_stopped(was_up, StopReason.REQUESTED, now)
         return True
+
+    def _note_seen(self, by: Witness, at: datetime) -> None:
+        self.seen_host, self.seen_agent, self.seen_at = by.node, by.agent_id, at
 
     def _note_up(self, seen: DomainObservation, now: datetime) -> None:
         if self.up_since is None or seen.boot_id != self.boot_id:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 from uuid import UUID, uuid4
 
+import sqlalchemy as sa
 from sqlalchemy import String
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Mapped, mapped_column
 
 from roost_common.contracts.host import (
@@ -19,6 +21,11 @@ from roost_common.contracts.host import (
 )
 from roost_common.errors import Conflict
 from roost_inventory.model.base import Base, Json, word
+
+LATE: Final = timedelta(minutes=1)
+"""Far longer than a report is on its way: a run that still reports after this is the present one,
+in whatever order the first words of the two came."""
+RETIRED_KEPT: Final = 8
 
 
 class Administrative(StrEnum):
@@ -68,6 +75,8 @@ class Host(Base):
     agent_id: Mapped[UUID]
     agent_since: Mapped[datetime]
     """When this run of its agent was first heard of."""
+    retired_agents: Mapped[list[UUID]] = mapped_column(postgresql.ARRAY(sa.Uuid))
+    """Earlier runs, the latest last."""
     reported_at: Mapped[datetime]
     """Of a recent report; not written for each."""
     created_at: Mapped[datetime]
@@ -84,6 +93,7 @@ class Host(Base):
             state=HostState.PENDING_APPROVAL,
             agent_id=report.agent_id,
             agent_since=now,
+            retired_agents=[],
             created_at=now,
             approved_at=None,
         )
@@ -144,11 +154,23 @@ class Host(Base):
         self.health = health
         self.state = derive(self.administrative, health)
 
+    def hear(self, agent_id: UUID, now: datetime) -> bool:
+        """A run of its agent reports; False when its successor is known and this is a late word.
+
+        Which run is the present one is told by the order in which they were first heard, never by
+        the node's clock.
+        """
+        if agent_id == self.agent_id:
+            return True
+        if agent_id in self.retired_agents and now - self.agent_since < LATE:
+            return False
+        others = [one for one in self.retired_agents if one != agent_id]
+        self.retired_agents = [*others, self.agent_id][-RETIRED_KEPT:]
+        self.agent_id, self.agent_since = agent_id, now
+        return True
+
     def note_report(self, report: HostReport, now: datetime) -> None:
-        """What the node says of itself."""
-        if report.agent_id != self.agent_id:
-            self.agent_id = report.agent_id
-            self.agent_since = now
+        """What the node says of itself; of the present run of its agent."""
         self.address = report.address
         self.capabilities = can = report.capabilities
         self.cpus, self.memory_mib = can.cpus, can.memory_mib

@@ -31,6 +31,7 @@ class SeenRow(NamedTuple):
     host: str | None
     told: Power
     seen_host: str | None
+    seen_agent: UUID | None
     seen_at: datetime | None
     seen_state: DomainState | None
     seen_generation: int

@@ -44,6 +44,13 @@ class Hosts:
         """One, for reading."""
         return await self._session.scalar(sa.select(Host).where(Host.name == name))
 
+    async def agent_of(self, name: str) -> UUID | None:
+        """The run of its agent that reports; None for a host nobody knows."""
+        found: UUID | None = await self._session.scalar(
+            sa.select(Host.agent_id).where(Host.name == name)
+        )
+        return found
+
     async def lock_by_name(self, name: str) -> Host | None:
         """One, for change."""
         query = sa.select(Host).where(Host.name == name).with_for_update()
