@@ -1,4 +1,4 @@
-"""The servers that tests run against: real ones, private to the run, stopped with it."""
+"""The servers that tests run against: real ones, private to the run, ended with it in any way."""
 
 from __future__ import annotations
 
@@ -41,11 +41,17 @@ def require(*programs: str) -> None:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of loopback that nobody else is given as long as this process lives.
+
+    It stays bound, without listening: the kernel gives it to nobody who asks for any port, and to
+    nobody who asks for this one except with SO_REUSEADDR, as servers do (socket(7)).
+    """
+    holder = socket.socket()
+    holder.bind(("127.0.0.1", 0))
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    port: int = holder.getsockname()[1]
+    holder.detach()  # open until the process ends, and nobody's to close
+    return port
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -67,7 +73,7 @@ def servers_dir() -> Iterator[Path]:
 def postgres(servers_dir: Path) -> Iterator[PostgresServer]:
     """A PostgreSQL of this run."""
     require("psql")
-    server = PostgresServer(servers_dir / "postgres", free_port(), durable=False)
+    server = PostgresServer(servers_dir / "postgres", free_port(), durable=False, tied=True)
     server.start()
     yield server
     server.stop()
@@ -84,7 +90,14 @@ def rabbit(servers_dir: Path) -> Iterator[RabbitServer]:
         "vhosts": [{"name": name} for name in names],
         "permissions": [{**permission, "vhost": name} for name in names],
     }
-    server = RabbitServer(servers_dir / "rabbit", free_port(), free_port(), definitions)
+    server = RabbitServer(
+        servers_dir / "rabbit",
+        free_port(),
+        free_port(),
+        definitions,
+        epmd_port=free_port(),
+        tied=True,
+    )
     server.start()
     yield server
     server.stop()

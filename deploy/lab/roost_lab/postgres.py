@@ -9,7 +9,7 @@ import signal
 from pathlib import Path
 
 from roost_lab.errors import LabError
-from roost_lab.process import Daemon, as_user, find, give_to, run, wait_for
+from roost_lab.process import Daemon, as_user, dies_with_starter, find, give_to, run, wait_for
 
 SUPERUSER = "roost"
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
@@ -20,15 +20,17 @@ _NAME = re.compile(r"[a-z_][a-z0-9_]*")
 class PostgresServer:
     """One PostgreSQL under ``root``, as the user ``postgres`` when the caller is root.
 
-    ``durable=False`` is for tests: no write waits for the disk.
+    ``durable=False`` and ``tied=True`` are for tests: no write waits for the disk, and the server
+    dies with the thread that started it, however that one ends.
     """
 
     user = "postgres"
 
-    def __init__(self, root: Path, port: int, *, durable: bool = True) -> None:
+    def __init__(self, root: Path, port: int, *, durable: bool = True, tied: bool = False) -> None:
         self.root = root.absolute()
         self.port = port
         self.durable = durable
+        self.tied = tied
         self.data = self.root / "data"
         self.log = self.root / "postgres.log"
         self.daemon = Daemon("PostgreSQL", self.root / "postgres.pid", self.log)
@@ -74,7 +76,9 @@ class PostgresServer:
         words = [str(_binary("postgres")), "-D", str(self.data)]
         for name, value in settings.items():
             words += ["-c", f"{name}={value}"]
-        return [*as_user(self.user, self.data), *words]
+        # "Immediate shutdown": its own children are gone before it is.
+        tie = dies_with_starter(signal.SIGQUIT) if self.tied else []
+        return [*as_user(self.user, self.data), *tie, *words]
 
     def environment(self) -> dict[str, str]:
         """The whole environment of the server."""

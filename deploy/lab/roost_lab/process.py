@@ -85,6 +85,15 @@ def wait_for(
         time.sleep(POLL_S)
 
 
+def listens(port: int) -> bool:
+    """Whether somebody listens on a port of loopback."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
 def is_free(port: int) -> bool:
     """Whether nobody listens on a port of loopback."""
     with socket.socket() as probe:
@@ -202,6 +211,14 @@ def as_user(user: str, *reachable: Path) -> list[str]:
     if not all(_may_pass(path, entry.pw_uid, entry.pw_gid) for path in reachable):
         words += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
     return words
+
+
+def dies_with_starter(end: signal.Signals) -> list[str]:
+    """The words before a command that send it ``end`` when the thread that started it ends.
+
+    They come after those of `as_user`: changing the user unties (prctl(2), PR_SET_PDEATHSIG).
+    """
+    return ["setpriv", "--pdeathsig", end.name.removeprefix("SIG")]
 
 
 def _may_pass(path: Path, uid: int, gid: int) -> bool:

@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from roost_lab.process import Daemon, as_user, find, give_to, run, wait_for
+from roost_lab.process import (
+    Daemon,
+    as_user,
+    dies_with_starter,
+    find,
+    give_to,
+    listens,
+    run,
+    wait_for,
+)
 
 _BIN = "/usr/lib/rabbitmq/bin"
 """The scripts themselves: those on the PATH are wrappers that insist on the system's node."""
@@ -21,9 +30,11 @@ _BIN = "/usr/lib/rabbitmq/bin"
 class RabbitServer:
     """One RabbitMQ under ``root``, as the user ``rabbitmq`` when the caller is root.
 
-    ``dist_port`` is for Erlang's distribution and ``dist_port + 1`` for its port mapper; both are
-    on loopback only. ``addresses`` are where AMQP listens. ``definitions`` (users, permissions,
-    exchanges …, see :mod:`roost_lab.rabbit_definitions`) are applied at every start.
+    ``dist_port`` is for Erlang's distribution and ``epmd_port``, the next one where none is given,
+    for its port mapper; both are on loopback only. ``addresses`` are where AMQP listens.
+    ``definitions`` (users, permissions, exchanges …, see :mod:`roost_lab.rabbit_definitions`) are
+    applied at every start. ``tied=True`` is for tests: server and port mapper die with the thread
+    that started them, however that one ends.
     """
 
     user = "rabbitmq"
@@ -36,11 +47,14 @@ class RabbitServer:
         definitions: Mapping[str, Any] | None = None,
         *,
         addresses: Sequence[str] = ("127.0.0.1",),
+        epmd_port: int | None = None,
+        tied: bool = False,
     ) -> None:
         self.root = root.absolute()
         self.port = port
         self.dist_port = dist_port
-        self.epmd_port = dist_port + 1
+        self.epmd_port = dist_port + 1 if epmd_port is None else epmd_port
+        self.tied = tied
         self.definitions = definitions
         self.addresses = tuple(addresses)
         self.node = f"roost-{port}@localhost"
@@ -96,13 +110,19 @@ class RabbitServer:
 
     def command(self) -> list[str]:
         """The argv of the server in the foreground."""
-        return [*as_user(self.user, self.root / "log"), str(find("rabbitmq-server", _BIN))]
+        return [*self._before(), str(find("rabbitmq-server", _BIN))]
 
     def epmd_command(self) -> list[str]:
         """The argv of its Erlang port mapper in the foreground."""
         return [
-            *as_user(self.user, self.root / "log"),
+            *self._before(),
             *(str(find("epmd")), "-port", str(self.epmd_port), "-address", "127.0.0.1"),
+        ]
+
+    def _before(self) -> list[str]:
+        return [
+            *as_user(self.user, self.root / "log"),
+            *(dies_with_starter(signal.SIGKILL) if self.tied else ()),
         ]
 
     def environment(self) -> dict[str, str]:
@@ -130,12 +150,21 @@ class RabbitServer:
             # Makes the start script become the server instead of staying its parent, so that a
             # signal to the pid we know reaches Erlang.
             "RUNNING_UNDER_SYSTEMD": "true",
+            # Any Erlang that misses the port mapper starts one that nobody ends.
+            **({"ERL_FLAGS": "-start_epmd false"} if self.tied else {}),
         }
 
     def start(self, *, timeout_s: float = 120) -> None:
         """Start it and wait until AMQP answers; nothing where it runs already."""
         self.prepare()
         self.epmd.start(self.epmd_command(), self.environment())
+        wait_for(
+            f"epmd on port {self.epmd_port}",
+            lambda: listens(self.epmd_port),
+            timeout_s=timeout_s,
+            log=self.epmd.log,
+            gave_up=lambda: None if self.epmd.pid else "it ended",
+        )
         self.daemon.start(self.command(), self.environment())
         self.wait(timeout_s=timeout_s)
         # It listens a moment before quorum queues can be declared.

@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from tests.conftest import free_port, require
 
 from roost_common.bus import Bus, Subscription
 from roost_common.clock import SystemClock
@@ -206,8 +207,6 @@ Start = Callable[..., AbstractAsyncContextManager[World]]
 @pytest.fixture
 def require_qemu() -> None:
     if shutil.which("qemu-img") is None or shutil.which("qemu-io") is None:
-        from tests.conftest import require
-
         require("qemu-img", "qemu-io")
 
 
@@ -217,7 +216,6 @@ async def imaging_settings(
     new_database: Callable[..., Awaitable[str]],
     amqp_url: str,
     tmp_path: Path,
-    free_ports: Callable[[], int],
 ) -> Callable[..., Settings]:
     """Settings of a service on this test's database, bus and directories; keywords replace some."""
     url = await new_database(MIGRATIONS)
@@ -228,7 +226,7 @@ async def imaging_settings(
         values = {
             "database_url": url,
             "amqp_url": amqp_url,
-            "listen": f"127.0.0.1:{free_ports()}",
+            "listen": f"127.0.0.1:{free_port()}",
             "import_dir": tmp_path / "import",
             "storage_root": tmp_path / "storage",
             "min_free_bytes": MIB,
@@ -242,18 +240,6 @@ async def imaging_settings(
         return Settings(**{**values, **changes})
 
     return make
-
-
-@pytest.fixture
-def free_ports() -> Callable[[], int]:
-    import socket
-
-    def take() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
-
-    return take
 
 
 @asynccontextmanager
