@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roost_common.contracts.base import Problem
+from roost_common.contracts.host import GuestSize
+from roost_common.contracts.spec import DesktopSpec
 from roost_inventory.placement import (
     NO_CAPACITY,
     NO_HOST,
@@ -20,6 +22,7 @@ from roost_inventory.placement import (
     beyond_all,
     choose,
     choose_all,
+    largest_guests,
 )
 
 PLAIN = Overcommit(cpu_ratio=1, memory_ratio=1, memory_reserve_mib=0)
@@ -158,3 +161,41 @@ def test_the_order_in_which_hosts_are_listed_does_not_matter(
     hosts: list[Candidate], demand: Demand
 ) -> None:
     assert choose(hosts, demand, overcommit=PLAIN) == choose(hosts[::-1], demand, overcommit=PLAIN)
+
+
+SIZES = st.builds(
+    Candidate,
+    name=st.just("a"),
+    usable=st.booleans(),
+    cpus=st.integers(1, 12),
+    memory_mib=st.integers(1, 12),
+    max_vcpus=st.integers(1, 12),
+    spice=st.booleans(),
+)
+
+
+@given(
+    st.lists(SIZES, max_size=5),
+    st.integers(1, 20),
+    st.integers(64, 90),
+    st.sampled_from([PLAIN, Overcommit(1.3, 1.5, 2), Overcommit(0.4, 8.0, 3)]),
+)
+def test_what_is_published_decides_as_placement_does(
+    hosts: list[Candidate], vcpus: int, memory_mib: int, overcommit: Overcommit
+) -> None:
+    hosts = [replace(host, memory_mib=host.memory_mib * 8) for host in hosts]
+    spec = DesktopSpec(vcpus=vcpus, memory_mib=memory_mib)
+    largest = largest_guests(hosts, overcommit=overcommit)
+    accepted = largest is None or any(size.carries(spec) for size in largest)
+    demand = Demand(vcpus, memory_mib)
+    assert accepted == (beyond_all(hosts, demand, overcommit=overcommit) is None)
+
+
+def test_what_another_host_exceeds_is_not_published() -> None:
+    wide = replace(HOST, name="wide", cpus=32, max_vcpus=32, memory_mib=4096)
+    found = largest_guests([HOST, wide, replace(HOST, name="b")], overcommit=PLAIN)
+    assert found == (
+        GuestSize(vcpus=8, memory_mib=8192),
+        GuestSize(vcpus=32, memory_mib=4096),
+    )
+    assert largest_guests([], overcommit=PLAIN) is None

@@ -17,6 +17,7 @@ from roost_common.service import Parts
 from roost_inventory.api import ROUTERS
 from roost_inventory.api.parts import Inventory
 from roost_inventory.handlers import SERVICE, Handlers
+from roost_inventory.limits import LOOK_EVERY_S, Limits
 from roost_inventory.reconciler import Reconciler
 from roost_inventory.settings import Settings
 from roost_inventory.upkeep import COUNT_EVERY_S, FORGET_EVERY_S, Upkeep
@@ -62,6 +63,7 @@ async def build(
         tasks={
             "relay": relay.run,
             "reconcile": loop.run,
+            "limits": Loop("limits", Limits(unit_of_work, settings).step, LOOK_EVERY_S).run,
             "count": Loop("count", upkeep.count, COUNT_EVERY_S).run,
             "forget": Loop("forget", upkeep.forget, FORGET_EVERY_S).run,
         },

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from roost_common.contracts.base import Problem
+from roost_common.contracts.host import GuestSize
 
 NO_HOST = "placement.no-host"
 NO_CAPACITY = "placement.no-capacity"
@@ -74,13 +75,17 @@ class Candidate:
         """Most vCPUs all its desktops together may have."""
         return self.cpus * overcommit.cpu_ratio
 
+    def largest_guest(self, overcommit: Overcommit) -> tuple[int, int]:
+        """vCPUs and MiB of the largest desktop for which it has room when it is empty."""
+        if not self.spice:
+            return 0, 0
+        vcpus = min(self.max_vcpus, int(self.vcpu_limit(overcommit)))
+        return vcpus, int(self.memory_limit_mib(overcommit))
+
     def could_carry(self, demand: Demand, overcommit: Overcommit) -> bool:
         """Whether it has room for it when it is empty."""
-        return (
-            self.spice
-            and demand.vcpus <= min(self.max_vcpus, self.vcpu_limit(overcommit))
-            and demand.memory_mib <= self.memory_limit_mib(overcommit)
-        )
+        vcpus, memory_mib = self.largest_guest(overcommit)
+        return demand.vcpus <= vcpus and demand.memory_mib <= memory_mib
 
     def has_room(self, demand: Demand, overcommit: Overcommit) -> bool:
         """Whether it has room for it now."""
@@ -160,6 +165,23 @@ def beyond_all(
     if not known or any(host.could_carry(demand, overcommit) for host in known):
         return None
     return _beyond(demand)
+
+
+def largest_guests(
+    hosts: Iterable[Candidate], *, overcommit: Overcommit
+) -> tuple[GuestSize, ...] | None:
+    """What `beyond_all` decides by, for those who ask elsewhere; None where no host is known."""
+    sizes = {host.largest_guest(overcommit) for host in hosts}
+    # One that another exceeds in both says nothing.
+    tops = {
+        (vcpus, memory)
+        for vcpus, memory in sizes
+        if not any(
+            (vcpus, memory) != other and vcpus <= other[0] and memory <= other[1] for other in sizes
+        )
+    }
+    largest = tuple(GuestSize(vcpus=vcpus, memory_mib=memory) for vcpus, memory in sorted(tops))
+    return largest or None
 
 
 def _beyond(demand: Demand) -> Problem:

@@ -151,6 +151,19 @@ class DesktopDeleted(DesktopFact, name="desktop.deleted.v1"):
     """It is gone, and its disk with it."""
 
 
+class DesktopNotFound(Event, name="desktop.not-found.v1"):
+    """An order spoke of a desktop that inventory does not have, and that will not come any more.
+
+    It was deleted before it was made, or so long ago that nothing is known of it.
+    """
+
+    desktop_id: UUID
+
+    @property
+    def subject(self) -> str:
+        return str(self.desktop_id)
+
+
 # --- what is asked of inventory -------------------------------------------------------------
 
 

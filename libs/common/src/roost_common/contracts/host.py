@@ -18,6 +18,7 @@ from roost_common.contracts.base import (
     Timestamp,
 )
 from roost_common.contracts.desktop import DomainObservation
+from roost_common.contracts.spec import DesktopSpec
 
 NodeName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
 """A host name (RFC 1123); it is part of the node's queue name and routing keys."""
@@ -263,3 +264,24 @@ class HostDesktopsLost(HostFact, name="host.desktops-lost.v1"):
 
     incident_id: UUID
     desktops: tuple[LostDesktop, ...] = ()
+
+
+class GuestSize(Body):
+    """The largest guest that a host could carry if it were empty; both limits hold at once."""
+
+    vcpus: int = Field(ge=0)
+    memory_mib: int = Field(ge=0)
+
+    def carries(self, spec: DesktopSpec) -> bool:
+        """Whether a desktop of this hardware is no larger."""
+        return spec.vcpus <= self.vcpus and spec.memory_mib <= self.memory_mib
+
+
+class PlacementLimitsChanged(Event, name="placement.limits-changed.v1"):
+    """What placement accepts at most; said again now and then, with the same revision."""
+
+    revision: int = Field(ge=1, description="Grows with every change of the limits")
+    largest: tuple[GuestSize, ...] | None = Field(
+        default=None,
+        description="A guest fits a host when one of these carries it; none while no host is known",
+    )

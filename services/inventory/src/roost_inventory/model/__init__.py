@@ -3,6 +3,7 @@
 from roost_inventory.model.base import Base
 from roost_inventory.model.desktop import Desktop
 from roost_inventory.model.host import Administrative, Host
+from roost_inventory.model.limitation import Limitation
 from roost_inventory.model.projections import (
     DesktopSession,
     NodeHealth,
@@ -17,6 +18,7 @@ __all__ = [
     "Desktop",
     "DesktopSession",
     "Host",
+    "Limitation",
     "NodeHealth",
     "Pool",
     "Reading",

@@ -2,6 +2,7 @@
 
 from roost_inventory.repository.desktops import DesktopFilter, Desktops, SeenRow
 from roost_inventory.repository.hosts import Hosts
+from roost_inventory.repository.limitations import Limitations
 from roost_inventory.repository.projections import Healths, Pools, Readings, Sessions, Templates
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "Desktops",
     "Healths",
     "Hosts",
+    "Limitations",
     "Pools",
     "Readings",
     "SeenRow",
