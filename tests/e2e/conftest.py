@@ -6,13 +6,24 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
-from tests.e2e.site import ROOT, Api, Lab, NewPool, NewScreen, NewUser, Screen, eventually, word
+from tests.e2e.site import (
+    ROOT,
+    Api,
+    Lab,
+    NewPool,
+    NewScreen,
+    NewUser,
+    Screen,
+    pool_for_a_while,
+    users_for_a_while,
+    word,
+)
 
 LAB_ENV = ROOT / ".roost" / "lab.env"
 PROGRAMS = ("Xvfb", "remote-viewer", "tesseract", "import", "xdotool", "virsh")
@@ -55,30 +66,19 @@ def admin(lab: Lab) -> Iterator[Api]:
 
 @pytest.fixture
 def new_user(lab: Lab, admin: Api) -> Iterator[NewUser]:
-    """Makes users with a password of their own and no rights yet."""
-    made: list[Api] = []
-
-    def make() -> Api:
-        name, password = f"user-{word()}", uuid4().hex
-        admin.call("POST", "/users", 201, json={"name": name, "password": password})
-        made.append(Api(lab.url, name, password))
-        return made[-1]
-
-    yield make
-    for user in made:
-        user.http.close()
+    """Makes users with a password of their own and no rights yet; they go with the test."""
+    with users_for_a_while(admin, partial(Api, lab.url)) as make:
+        yield make
 
 
 @pytest.fixture
 def new_pool(lab: Lab, admin: Api) -> NewPool:
     """Makes pools of small desktops for given users, and takes them away again."""
 
-    @contextmanager
-    def make(users: list[Api], **settings: Any) -> Iterator[str]:
+    def make(users: list[Api], **settings: Any) -> AbstractContextManager[str]:
         demo = admin.get(f"/pools/{lab.variables['ROOST_DEMO_POOL']}")
-        name = word()
         body = {
-            "name": name,
+            "name": word(),
             "kind": "automatic",
             "template": demo["template"],
             "min": 0,
@@ -88,18 +88,7 @@ def new_pool(lab: Lab, admin: Api) -> NewPool:
             "spec": {"vcpus": 1, "memory_mib": 192, "monitors": 1},
             **settings,
         }
-        admin.call("POST", "/pools", 201, json=body)
-        entitled = [{"user": user.user} for user in users]
-        admin.call("PUT", f"/pools/{name}/entitlements", 200, 204, json=entitled)
-        try:
-            yield name
-        finally:
-            admin.call("DELETE", f"/pools/{name}", 202, 204, 404, params={"force": "true"})
-            eventually(
-                lambda: admin.http.get(f"/api/v1/pools/{name}").status_code == 404,
-                90,
-                f"pool {name} gone with its desktops",
-            )
+        return pool_for_a_while(admin, body, users)
 
     return make
 

@@ -6,8 +6,8 @@ import os
 import secrets
 import subprocess
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -68,9 +68,11 @@ class Lab:
 class Api:
     """One person's view of Roost's HTTP API."""
 
-    def __init__(self, url: str, user: str, password: str) -> None:
+    def __init__(
+        self, url: str, user: str, password: str, *, transport: httpx.BaseTransport | None = None
+    ) -> None:
         self.user = user
-        self.http = httpx.Client(base_url=url, timeout=70, trust_env=False)
+        self.http = httpx.Client(base_url=url, timeout=70, trust_env=False, transport=transport)
         answer = self.http.post("/api/v1/auth/token", data={"username": user, "password": password})
         assert answer.status_code == 200, answer.text
         self.http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
@@ -129,6 +131,40 @@ class Api:
     def log_off(self, session_id: str) -> None:
         """End a session."""
         self.call("DELETE", f"/sessions/{session_id}", 200, 202, 204)
+
+
+@contextmanager
+def users_for_a_while(admin: Api, log_on: LogOn) -> Iterator[NewUser]:
+    """Makes users with a password of their own and no rights yet; takes all away at the end."""
+    with ExitStack() as ending:
+
+        def make() -> Api:
+            name, password = f"user-{word()}", uuid4().hex
+            admin.call("POST", "/users", 201, json={"name": name, "password": password})
+            ending.callback(admin.call, "DELETE", f"/users/{name}", 204, 404)
+            user = log_on(name, password)
+            ending.callback(user.http.close)
+            return user
+
+        yield make
+
+
+@contextmanager
+def pool_for_a_while(admin: Api, body: dict[str, Any], users: list[Api]) -> Iterator[str]:
+    """A pool that is open to these users; it goes at the end with all its desktops."""
+    name = body["name"]
+    admin.call("POST", "/pools", 201, json=body)
+    try:
+        entitled = [{"user": user.user} for user in users]
+        admin.call("PUT", f"/pools/{name}/entitlements", 200, 204, json=entitled)
+        yield name
+    finally:
+        admin.call("DELETE", f"/pools/{name}", 202, 204, 404, params={"force": "true"})
+        eventually(
+            lambda: admin.http.get(f"/api/v1/pools/{name}").status_code == 404,
+            90,
+            f"pool {name} gone with its desktops",
+        )
 
 
 class Screen:
@@ -216,6 +252,7 @@ class Screen:
         self._server.wait(timeout=20)
 
 
+LogOn = Callable[[str, str], Api]
 NewUser = Callable[[], Api]
 NewPool = Callable[..., AbstractContextManager[str]]
 NewScreen = Callable[[], Screen]
