@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -29,6 +30,11 @@ class Settings(CentralSettings):
     alerts_kept_days: Annotated[
         int, Field(ge=1, description="Days for which cleared alerts can be looked up")
     ] = 90
+
+    secret_key_file: Annotated[
+        Path | None,
+        Field(description="Keys that seal secrets, base64, one a line; without it none are taken"),
+    ] = None
 
     prefetch: Annotated[
         int, Field(ge=1, le=1000, description="Beats the bus sends ahead of their handling")
