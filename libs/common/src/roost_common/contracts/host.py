@@ -193,10 +193,19 @@ class HostPower(StrEnum):
 
 
 class SetHostPower(Command, name="host.set-power.v1"):
-    """Switch a host off, or wake it, through its fence devices; asked of ha-monitor."""
+    """Switch a host off, or wake it, through its fence devices; asked of ha-monitor.
+
+    It is repeated until it is answered, with the same ``order``: one that was answered before is
+    answered with the same again and never done again, and an older one is dropped.
+    """
 
     node: NodeName
     power: HostPower
+    order: int = Field(default=0, ge=0, description="Grows with every order for this node")
+    agent_id: UUID | None = Field(
+        default=None,
+        description="For off: the run of its agent that has no desktops; another one is refused",
+    )
 
     @property
     def subject(self) -> str:
@@ -212,9 +221,10 @@ class HostPoweredOn(HealthFact, name="host.powered-on.v1"):
 
 
 class HostPowerRefused(HostFact, name="host.power-refused.v1"):
-    """A host could not be switched."""
+    """A host could not be switched, and is left as it is."""
 
     power: HostPower
+    order: int = Field(default=0, ge=0, description="The one that is answered")
     problem: Problem
 
 
