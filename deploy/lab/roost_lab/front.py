@@ -1,4 +1,4 @@
-"""The front: one address for everything, by nginx. Its configuration is made here, purely."""
+"""The front: one address for everything, by nginx. `render` makes its configuration, purely."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
+from roost_lab import site, supervisor
+from roost_lab.ca import Authority
 from roost_lab.errors import LabError
+from roost_lab.paths import Paths
 from roost_lab.process import find
+from roost_lab.supervisor import Program, Supervisor
 
 ROUTES: Final = {
     "broker": ("auth", "me", "launch", "sessions", "pools", "users", "groups"),
@@ -20,6 +24,51 @@ ROUTES: Final = {
 """Which service answers for which first word after ``/api/v1/``."""
 _LONGEST_WAIT_S: Final = 330
 """Longer than any ``Prefer: wait`` that a service grants: the front must not give up first."""
+
+
+class Front:
+    """The lab's nginx: its files, and the one program that it is."""
+
+    name: Final = "nginx"
+
+    def __init__(self, paths: Paths) -> None:
+        self._paths = paths
+        self._directory = paths.state / "nginx"
+        self._configuration = self._directory / "nginx.conf"
+
+    def prepare(self, authority: Authority) -> None:
+        """Write its configuration and certificate."""
+        self._directory.mkdir(exist_ok=True)
+        certificate = self._paths.certs / "front.pem"
+        key = self._paths.certs / "front-key.pem"
+        authority.issue(certificate, key, "localhost", "localhost", "127.0.0.1")
+        text = render(
+            directory=self._directory,
+            www=self._paths.repository / "deploy/lab/www",
+            certificate=certificate,
+            key=key,
+            http_port=site.HTTP_PORT,
+            https_port=site.HTTPS_PORT,
+            upstreams={name: [f"127.0.0.1:{port}"] for name, port in site.SERVICE_PORTS.items()},
+        )
+        self._configuration.write_text(text)
+
+    def program(self) -> Program:
+        """What the supervisor is to keep."""
+        return Program(
+            self.name,
+            command(self._configuration),
+            self._paths.log(self.name),
+            stop_group=True,
+            stop_wait_s=5,
+            priority=900,
+        )
+
+    def start(self, keeper: Supervisor) -> None:
+        """Start it with the configuration of now; returns when it runs."""
+        keeper.stop(self.name)  # it may run with an older one
+        keeper.start(self.name)
+        keeper.wait_until(self.name, {supervisor.RUNNING})
 
 
 def render(

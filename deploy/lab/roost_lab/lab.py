@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from roost_lab import front, guest, network, services, stray, supervisor, welcome
+from roost_lab import guest, network, services, stray, supervisor, welcome
 from roost_lab import site as sites
 from roost_lab.ca import Authority
 from roost_lab.demo import Demo
 from roost_lab.errors import LabError
+from roost_lab.front import Front
 from roost_lab.node import Node
 from roost_lab.paths import Paths
 from roost_lab.postgres import PostgresServer
@@ -29,7 +30,6 @@ from roost_lab.supervisor import Program, Supervisor
 from roost_lab.virtualisation import explain
 
 SERVERS = ("postgres", "epmd", "rabbitmq")
-FRONT = "nginx"
 _STARTED = time.monotonic()
 
 
@@ -57,7 +57,7 @@ class Lab:
         self.services = Services(site, self.secrets, self.postgres, self.rabbit)
         self.rabbit.definitions = self.services.bus_definitions()
         self._configuration = self.paths.state / "supervisor/supervisord.conf"
-        self._nginx = self.paths.state / "nginx"
+        self.front = Front(self.paths)
         self._daemon = Daemon(
             "the supervisor",
             self.paths.sockets / "supervisord.pid",
@@ -80,7 +80,8 @@ class Lab:
             self._start_servers(authority)
             self._start_services()
             self._start_nodes()
-            self._start_front()
+            say(f"nginx on 127.0.0.1:{sites.HTTP_PORT} and :{sites.HTTPS_PORT}")
+            self.front.start(self.supervisor)
             if not image.done():
                 say("the guest image is still in the making")
         accounts = welcome.variables(self.site, self.secrets, self.postgres, self.rabbit)
@@ -119,7 +120,7 @@ class Lab:
         for node in self.nodes:
             plan = self.site.node(node.name)
             node.prepare(authority, self.services.agent_environment(plan))
-        self._prepare_front(authority)
+        self.front.prepare(authority)
         self._configure_supervisor()
         for name in SERVERS:
             self.supervisor.start(name)
@@ -193,14 +194,7 @@ class Lab:
             ),
             *(node.program() for node in self.nodes),
             *(self.services.program(service) for service in services.CENTRAL),
-            Program(
-                FRONT,
-                front.command(self._nginx / "nginx.conf"),
-                log(FRONT),
-                stop_group=True,
-                stop_wait_s=5,
-                priority=900,
-            ),
+            self.front.program(),
         ]
 
     def migrate(self) -> None:
@@ -231,27 +225,6 @@ class Lab:
             if network.is_cut(node.name):
                 network.heal(node.name)
 
-    def _prepare_front(self, authority: Authority) -> None:
-        self._nginx.mkdir(exist_ok=True)
-        certificate, key = self.paths.certs / "front.pem", self.paths.certs / "front-key.pem"
-        authority.issue(certificate, key, "localhost", "localhost", "127.0.0.1")
-        text = front.render(
-            directory=self._nginx,
-            www=self.paths.repository / "deploy/lab/www",
-            certificate=certificate,
-            key=key,
-            http_port=sites.HTTP_PORT,
-            https_port=sites.HTTPS_PORT,
-            upstreams={name: [f"127.0.0.1:{port}"] for name, port in sites.SERVICE_PORTS.items()},
-        )
-        (self._nginx / "nginx.conf").write_text(text)
-
-    def _start_front(self) -> None:
-        say(f"nginx on 127.0.0.1:{sites.HTTP_PORT} and :{sites.HTTPS_PORT}")
-        self.supervisor.stop(FRONT)  # it may run with an older configuration
-        self.supervisor.start(FRONT)
-        self.supervisor.wait_until(FRONT, {supervisor.RUNNING})
-
     # --- one program --------------------------------------------------------------------------
 
     def keeper(self, program: str) -> tuple[Supervisor, str]:
@@ -279,8 +252,8 @@ class Lab:
         """End every process, and take namespaces, links and mounts away."""
         if self.supervisor.answers():
             known = self.supervisor.states()
-            say(f"{FRONT} and {', '.join(services.CENTRAL)} stop")
-            self.supervisor.stop_together([FRONT, *services.CENTRAL])
+            say(f"{Front.name} and {', '.join(services.CENTRAL)} stop")
+            self.supervisor.stop_together([Front.name, *services.CENTRAL])
             for node in self.nodes:
                 if node.name in known:
                     say(f"{node.name} stops")

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from roost_lab import front
+from roost_lab.ca import Authority
 from roost_lab.errors import LabError
+from roost_lab.paths import Paths
 
 UPSTREAMS = {
     "broker": ["127.0.0.1:8101", "127.0.0.1:8201"],
@@ -80,3 +82,17 @@ def test_all_copies_of_a_service_are_asked() -> None:
 def test_a_path_that_nginx_would_misread_is_refused() -> None:
     with pytest.raises(LabError, match="nginx"):
         render(directory=Path("/srv/$x"))
+
+
+def test_its_program_is_started_with_what_was_prepared(tmp_path: Path) -> None:
+    paths = Paths(tmp_path)
+    paths.make()
+    one = front.Front(paths)
+    one.prepare(Authority(paths.certs))
+    program = one.program()
+    configuration = Path(program.command[program.command.index("-c") + 1])
+    text = configuration.read_text()
+    assert target(text, "/api/v1/launch") == "broker"
+    for certificate in re.findall(r'ssl_certificate(?:_key)? "?([^";]+)', text):
+        assert Path(certificate).exists()
+    assert program.stop_group, "its workers are to hear the signal too"
