@@ -18,7 +18,7 @@ from roost_common.contracts.desktop import (
     Power,
     StopReason,
 )
-from roost_common.contracts.spec import DesktopSpec, OsFamily, TemplateRef
+from roost_common.contracts.spec import DesktopSpec, HaPolicy, OsFamily, TemplateRef
 from roost_common.errors import Conflict, Invalid, RoostError
 from roost_host_agent.hypervisor.driver import DomainView, Hypervisor
 
@@ -143,6 +143,19 @@ class HypervisorContract:
         assert view.state is DomainState.RUNNING
         assert view.mark.generation == 5
         assert view.mark.boot_id == boot_id
+
+    async def test_the_restart_policy_is_kept_with_the_domain_and_follows_the_command(
+        self, running: Hypervisor, started: tuple[EnsureDesktop, UUID]
+    ) -> None:
+        command, _ = started
+        view = await self.view(running, command.desktop_id)
+        assert view is not None
+        assert view.mark.restart
+        spec = command.spec.model_copy(update={"ha": HaPolicy(restart=False)})
+        await running.start(command.model_copy(update={"generation": 2, "spec": spec}), uuid4())
+        view = await self.view(running, command.desktop_id)
+        assert view is not None
+        assert not view.mark.restart
 
     async def test_removing_cuts_the_power_and_undefines(
         self, running: Hypervisor, started: tuple[EnsureDesktop, UUID]

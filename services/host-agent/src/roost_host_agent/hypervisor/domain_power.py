@@ -72,7 +72,12 @@ class DomainPower:
         """A running guest keeps its hardware and its run; what it is at its next start is new."""
         boot_id = facts.mark.boot_id
         conn.defineXML(domain_xml.render(wanted, host, boot_id, new_password()))
-        mark = replace(facts.mark, generation=wanted.generation, stop_by=None)
+        mark = replace(
+            facts.mark,
+            generation=wanted.generation,
+            stop_by=None,
+            restart=wanted.spec.ha.restart,
+        )
         _write_mark(domain, mark, _LIVE)
         self._reader.forget(wanted.desktop_id)
         if domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:

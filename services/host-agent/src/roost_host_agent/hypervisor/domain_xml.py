@@ -50,6 +50,7 @@ def render(wanted: EnsureDesktop, host: HostProfile, boot_id: UUID, locked_passw
         generation=wanted.generation,
         boot_id=boot_id,
         disk=wanted.disk.path,
+        restart=wanted.spec.ha.restart,
     )
     memory = str(wanted.spec.memory_mib)
     domain = E.domain(

@@ -50,6 +50,8 @@ class Mark:
     """Path of the disk the guest was started with."""
     stop_by: datetime | None = None
     """The guest was asked to shut down; at this time its power is cut. Then it is undefined."""
+    restart: bool = True
+    """It is started elsewhere when this host fails, so it must end with the host's lease."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,12 @@ class FakeHypervisor:
         async with self._call():
             present = self._domains.get(wanted.desktop_id)
             if present is not None and present.view.state is not DomainState.SHUTOFF:
-                mark = replace(present.view.mark, generation=wanted.generation, stop_by=None)
+                mark = replace(
+                    present.view.mark,
+                    generation=wanted.generation,
+                    stop_by=None,
+                    restart=wanted.spec.ha.restart,
+                )
                 self._put(present, mark=mark, state=DomainState.RUNNING)
                 return
             if wanted.disk is None:
@@ -131,6 +136,7 @@ class FakeHypervisor:
                 generation=wanted.generation,
                 boot_id=boot_id,
                 disk=wanted.disk.path,
+                restart=wanted.spec.ha.restart,
             )
             view = DomainView(
                 mark=mark,

@@ -24,6 +24,8 @@ def to_element(mark: Mark) -> etree._Element:
     element.set("disk", mark.disk)
     if mark.stop_by is not None:
         element.set("stop-by", mark.stop_by.astimezone(UTC).isoformat())
+    if not mark.restart:
+        element.set("restart", "no")
     return element
 
 
@@ -53,6 +55,8 @@ def from_domain(domain: etree._Element) -> Mark | None:
             boot_id=UUID(element.attrib["boot-id"]),
             disk=element.attrib["disk"],
             stop_by=None if stop_by is None else datetime.fromisoformat(stop_by),
+            # A mark that says nothing is of a desktop that is restarted: most are.
+            restart=element.get("restart") != "no",
         )
     except (KeyError, ValueError):
         return None
