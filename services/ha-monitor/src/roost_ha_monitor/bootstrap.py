@@ -18,8 +18,9 @@ from roost_common.loops import Loop
 from roost_common.outbox import Relay, UnitOfWork
 from roost_common.security import KeySource, TokenVerifier
 from roost_common.service import Parts
-from roost_ha_monitor.api import LEASE, Api
+from roost_ha_monitor.api import Api
 from roost_ha_monitor.ears import Ears, SelfBeat
+from roost_ha_monitor.leading import LEASE
 from roost_ha_monitor.repository import Alerts
 from roost_ha_monitor.settings import Settings
 from roost_ha_monitor.watch import Watch

@@ -15,10 +15,10 @@ from roost_common.http import Admin, Page, PageQuery, Paging, encode_cursor
 from roost_common.outbox import UnitOfWork
 from roost_ha_monitor.alerts import HOST_DOWN, LIBVIRT_DOWN
 from roost_ha_monitor.ears import Ears
+from roost_ha_monitor.leading import LEASE
 from roost_ha_monitor.repository import Alerts, Hosts, holder
 from roost_ha_monitor.schemas import AlertView, HostView, LeaderView
 
-LEASE = "detector"
 _ALERT_CURSOR: TypeAdapter[tuple[AwareDatetime, UUID]] = TypeAdapter(tuple[AwareDatetime, UUID])
 
 
