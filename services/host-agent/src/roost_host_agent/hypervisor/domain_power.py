@@ -7,6 +7,7 @@ one desktop overlap.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -17,13 +18,18 @@ from uuid import UUID
 import libvirt
 
 from roost_common.contracts.desktop import EnsureDesktop
-from roost_common.errors import Conflict, NotFound
-from roost_host_agent.hypervisor import domain_xml, metadata
+from roost_common.errors import Conflict, NotFound, Unavailable
+from roost_host_agent.hypervisor import domain_xml, metadata, passage
 from roost_host_agent.hypervisor.domain_facts import DomainFacts
 from roost_host_agent.hypervisor.domain_reader import DomainReader, find
 from roost_host_agent.hypervisor.driver import Mark
 from roost_host_agent.hypervisor.host_profile import DiskCache, HostProfile
+from roost_host_agent.hypervisor.migration import migrating
+from roost_host_agent.hypervisor.passage import Passage
 from roost_host_agent.hypervisor.spice_display import new_password
+
+ABORT_DEADLINE_S: Final = 5.0
+ABORT_POLL_S: Final = 0.05
 
 _LIVE: Final = libvirt.VIR_DOMAIN_AFFECT_LIVE
 _CONFIG: Final = libvirt.VIR_DOMAIN_AFFECT_CONFIG
@@ -44,6 +50,9 @@ class DomainPower:
         if domain is not None and facts is None:
             raise Conflict("host.name-taken", "A domain that is not Roost's has this id.")
         if domain is not None and facts is not None and domain.isActive():
+            if passage.now(domain) is not None:
+                # Above all it must not be continued while it arrives.
+                raise migrating()
             with _unless_it_ended(domain):
                 self._go_on(conn, domain, facts, wanted, host)
                 return
@@ -78,7 +87,7 @@ class DomainPower:
             stop_by=None,
             restart=wanted.spec.ha.restart,
         )
-        _write_mark(domain, mark, _LIVE)
+        write_mark(domain, mark, _LIVE)
         self._reader.forget(wanted.desktop_id)
         if domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
             domain.resume()
@@ -108,11 +117,13 @@ class DomainPower:
         facts = None if domain is None else self._reader.facts(domain)
         if domain is None or facts is None:
             return
+        if passage.now(domain) is Passage.LEAVING:
+            _stay(domain)
         if domain.isActive() and stop_by is not None:
             mark = replace(facts.mark, generation=generation, stop_by=stop_by)
             with _unless_it_ended(domain):
                 # Also for the time after it has ended, so that it is known why.
-                _write_mark(domain, mark, _LIVE | _CONFIG)
+                write_mark(domain, mark, _LIVE | _CONFIG)
                 self._reader.forget(desktop_id)
                 domain.shutdown()
                 return
@@ -121,10 +132,26 @@ class DomainPower:
 
 
 def resume(conn: libvirt.virConnect, desktop_id: UUID) -> None:
-    """Continue a paused guest."""
+    """Continue a guest that its storage paused."""
     domain = find(conn, desktop_id)
-    if domain is not None and domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
+    # Not one that a migration holds.
+    if domain is not None and domain.state()[:2] == [
+        libvirt.VIR_DOMAIN_PAUSED,
+        libvirt.VIR_DOMAIN_PAUSED_IOERROR,
+    ]:
         domain.resume()
+
+
+def _stay(domain: libvirt.virDomain) -> None:
+    """Give a migration up before its guest is stopped: what was to be stopped must not run on
+    elsewhere."""
+    with suppress(libvirt.libvirtError):
+        domain.abortJob()
+    end = time.monotonic() + ABORT_DEADLINE_S
+    while (now := passage.now(domain)) is Passage.LEAVING and time.monotonic() < end:
+        time.sleep(ABORT_POLL_S)
+    if now is not None:
+        raise Unavailable("desktop.migrating", "The desktop is just being moved away.")
 
 
 @contextmanager
@@ -149,7 +176,8 @@ def _destroy(domain: libvirt.virDomain) -> None:
             raise
 
 
-def _write_mark(domain: libvirt.virDomain, mark: Mark, where: int) -> None:
+def write_mark(domain: libvirt.virDomain, mark: Mark, where: int) -> None:
+    """Replace Roost's mark in the running domain, its definition, or both."""
     domain.setMetadata(
         libvirt.VIR_DOMAIN_METADATA_ELEMENT,
         metadata.to_xml(mark),

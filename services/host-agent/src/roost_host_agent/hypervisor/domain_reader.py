@@ -16,10 +16,11 @@ import libvirt
 
 from roost_common.contracts.base import Problem
 from roost_common.contracts.desktop import DomainState, DomainStats, GuestInfo, SpiceClient
-from roost_host_agent.hypervisor import domain_facts, domain_stats, spice_display
+from roost_host_agent.hypervisor import domain_facts, domain_stats, passage, spice_display
 from roost_host_agent.hypervisor.domain_facts import DomainFacts
 from roost_host_agent.hypervisor.domain_stats import CpuSample, Params
 from roost_host_agent.hypervisor.driver import DomainView, Mark
+from roost_host_agent.hypervisor.passage import Passage
 
 CLIENTS_MAX_AGE_S: Final = 30.0
 """Graphics events make it fast, this makes it right."""
@@ -103,6 +104,11 @@ class DomainReader:
         if facts is None:
             return None
         mark, state = facts.mark, domain_stats.state(params)
+        way = self._passage(domain, params, mark)
+        if way in _ELSEWHERE:
+            return None
+        if way is Passage.LEAVING:
+            state = DomainState.RUNNING  # held for the last moment, or not yet
         if state is DomainState.SHUTOFF:
             reason = domain_stats.stop_reason(params, asked=mark.stop_by is not None)
             return DomainView(mark=mark, state=state, stop_reason=reason)
@@ -114,7 +120,15 @@ class DomainReader:
             guest=self._guest(mark.desktop_id, mark.boot_id),
             stats=None if alone else self._usage(mark.desktop_id, params, facts.vcpus),
             problem=_STALLED if domain_stats.paused_by_storage(params) else None,
+            migrating=way is Passage.LEAVING,
         )
+
+    def _passage(self, domain: libvirt.virDomain, params: Params, mark: Mark) -> Passage | None:
+        try:
+            return passage.of(domain, passage.state_of(params), marked=mark.migration is not None)
+        except libvirt.libvirtError:
+            # Its monitor is busy. What is held for a migration is no news before it is let go.
+            return Passage.ARRIVING if passage.state_of(params) in passage.HELD else None
 
     def _usage(self, desktop_id: UUID, params: Params, vcpus: int) -> DomainStats | None:
         if "cpu.time" not in params:
@@ -154,6 +168,7 @@ class DomainReader:
         self.stalled = frozenset(v.mark.desktop_id for v in views if v.problem is _STALLED)
 
 
+_ELSEWHERE: Final = (Passage.ARRIVING, Passage.LEFT)
 _STALLED: Final = Problem(
     code="desktop.storage-error",
     detail="The guest is paused because its storage failed; it is continued by itself.",

@@ -50,6 +50,8 @@ class Mark:
     """Path of the disk the guest was started with."""
     stop_by: datetime | None = None
     """The guest was asked to shut down; at this time its power is cut. Then it is undefined."""
+    migration: UUID | None = None
+    """The last migration from here that was begun in this run."""
     restart: bool = True
     """It is started elsewhere when this host fails, so it must end with the host's lease."""
 
@@ -70,6 +72,8 @@ class DomainView:
     stats: DomainStats | None = None
     problem: Problem | None = None
     """What keeps a running guest from working, as far as the hypervisor can tell."""
+    migrating: bool = False
+    """It is on its way from here to another node; `roost_host_agent.hypervisor.migration`."""
 
 
 @dataclass(frozen=True, slots=True)

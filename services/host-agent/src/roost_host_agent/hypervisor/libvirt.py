@@ -19,11 +19,13 @@ import psutil
 from roost_common.clock import Clock, SystemClock
 from roost_common.contracts.desktop import EnsureDesktop, GuestInfo
 from roost_common.contracts.host import HostCapabilities, HostStats
+from roost_common.contracts.migration import MigrateDesktop
 from roost_common.errors import Conflict, RoostError
 from roost_host_agent.hypervisor import (
     domain_power,
     guest_agent,
     host_capabilities,
+    passage,
     spice_display,
 )
 from roost_host_agent.hypervisor.connection import THREADS, Connection
@@ -40,6 +42,8 @@ from roost_host_agent.hypervisor.driver import (
 )
 from roost_host_agent.hypervisor.guest_poller import AT_ONCE, GuestPoller
 from roost_host_agent.hypervisor.host_profile import HostProfile, VirtType
+from roost_host_agent.hypervisor.libvirt_migration import LibvirtMigrations, MigrationPath
+from roost_host_agent.hypervisor.passage import Passage
 
 GRAPHICS_SETTLE_S: Final = 0.2
 """A client opens and closes a dozen channels; they are looked at once, this much later."""
@@ -49,7 +53,7 @@ STORAGE_RETRY_S: Final = 10.0
 
 
 class LibvirtDriver:
-    """`Hypervisor` on one libvirtd.
+    """`Hypervisor` and `Migrations` on one libvirtd.
 
     ``virt_type`` None takes KVM where it works. ``probe_direct_io`` replaces the profile's
     O_DIRECT by write-back for a disk whose file system refuses O_DIRECT.
@@ -63,6 +67,7 @@ class LibvirtDriver:
         profile: HostProfile,
         virt_type: VirtType | None = None,
         probe_direct_io: bool = True,
+        path: MigrationPath | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._connection = Connection(uri, on_event=self._event, on_connected=self._connected)
@@ -72,6 +77,9 @@ class LibvirtDriver:
         self._guests = GuestPoller(self._ask_guest, clock or SystemClock())
         self._reader = DomainReader(address, self._guests.info)
         self._power = DomainPower(self._reader, probe_direct_io=probe_direct_io)
+        self._migrations = LibvirtMigrations(
+            self._connection, self._reader, uri=uri, address=address, path=path or MigrationPath()
+        )
         self._power_slots = asyncio.Semaphore(POWER_AT_ONCE)
         self._agent_pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="guest-agent")
         self._capabilities: HostCapabilities | None = None
@@ -153,6 +161,17 @@ class LibvirtDriver:
 
         await self._connection.call(work)
 
+    # --- migration ------------------------------------------------------------------------------
+
+    async def migrate(self, command: MigrateDesktop) -> None:
+        await self._migrations.migrate(command)
+
+    async def migration_percent(self, desktop_id: UUID) -> float | None:
+        return await self._migrations.migration_percent(desktop_id)
+
+    async def cancel_migration(self, desktop_id: UUID) -> None:
+        await self._migrations.cancel_migration(desktop_id)
+
     # --- in the connection's threads ------------------------------------------------------------
 
     def _running(
@@ -165,6 +184,7 @@ class LibvirtDriver:
             or facts is None
             or not domain.isActive()
             or boot_id not in {None, facts.mark.boot_id}
+            or passage.now(domain) is Passage.ARRIVING
         ):
             raise not_running()
         return domain, facts

@@ -20,6 +20,7 @@ from roost_common.errors import (
     Unavailable,
 )
 from roost_host_agent.hypervisor.driver import not_running, outage
+from roost_host_agent.hypervisor.migration import cancelled, failed, unreachable
 
 _CONNECTION: Final = frozenset(
     {
@@ -61,6 +62,10 @@ _RESOURCES: Final = re.compile(
     r"|Unable to find an unused port|No space left on device"
 )
 _NAME_TAKEN: Final = re.compile(r"domain '[^']*' (is )?already (exists|defined) with uuid")
+_NO_WAY: Final = re.compile(
+    r"[Ff]ailed to connect to remote libvirt|unable to connect to server|No route to host"
+    r"|Lost connection to destination host|client socket is closed|Connection re(fused|set)"
+)
 _QEMU: Final = re.compile(r"process exited while connecting to monitor|unable to execute QEMU")
 _BEFORE_QEMUS_WORDS: Final = re.compile(r"^.*?qemu-system-\S+: ", re.DOTALL)
 
@@ -77,6 +82,21 @@ def translate(error: libvirt.libvirtError) -> RoostError:
     if error.get_error_domain() == libvirt.VIR_FROM_RPC:
         return outage()
     return Unavailable("host.libvirt-trouble", "{reason}", reason=text)
+
+
+def translate_migration(error: libvirt.libvirtError, target: str) -> RoostError:
+    """What an error of a migration means, when this node's libvirtd itself is there.
+
+    Codes and domains of errors may be the target's, so the text comes first.
+    """
+    code, text = error.get_error_code(), (error.get_error_message() or str(error)).strip()
+    if code == libvirt.VIR_ERR_OPERATION_ABORTED or "canceled by client" in text:
+        return cancelled()
+    if _NO_WAY.search(text):
+        return unreachable(target, text)
+    if code == libvirt.VIR_ERR_NO_DOMAIN or "domain is not running" in text:
+        return not_running()
+    return failed(_last_words(text))
 
 
 def _by_text(text: str) -> RoostError | None:

@@ -24,6 +24,8 @@ def to_element(mark: Mark) -> etree._Element:
     element.set("disk", mark.disk)
     if mark.stop_by is not None:
         element.set("stop-by", mark.stop_by.astimezone(UTC).isoformat())
+    if mark.migration is not None:
+        element.set("migration", str(mark.migration))
     if not mark.restart:
         element.set("restart", "no")
     return element
@@ -48,6 +50,7 @@ def from_domain(domain: etree._Element) -> Mark | None:
         return None
     try:
         stop_by = element.get("stop-by")
+        migration = element.get("migration")
         return Mark(
             desktop_id=UUID(uuid),
             name=element.attrib["name"],
@@ -55,6 +58,7 @@ def from_domain(domain: etree._Element) -> Mark | None:
             boot_id=UUID(element.attrib["boot-id"]),
             disk=element.attrib["disk"],
             stop_by=None if stop_by is None else datetime.fromisoformat(stop_by),
+            migration=None if migration is None else UUID(migration),
             # A mark that says nothing is of a desktop that is restarted: most are.
             restart=element.get("restart") != "no",
         )
