@@ -44,7 +44,13 @@ from roost_common.contracts.desktop import (
     StopReason,
 )
 from roost_common.contracts.display import CloseDisplay, DisplayTicket, Done, OpenDisplay
-from roost_common.contracts.host import HostCapabilities, HostReport, HostStats
+from roost_common.contracts.host import (
+    GuestSize,
+    HostCapabilities,
+    HostReport,
+    HostStats,
+    PlacementLimitsChanged,
+)
 from roost_common.contracts.spec import OsFamily
 from roost_common.contracts.template import TemplateCreated
 from roost_common.errors import Conflict
@@ -77,6 +83,8 @@ class Inventory:
     def __init__(self, url: str) -> None:
         self.bus = Bus(url, "inventory")
         self.node_bus = Bus(url, "host-agent")
+        self.agent_id = uuid4()
+        """This run of the node's agent; another one is a new start."""
         self.views: dict[UUID, DesktopView] = {}
         self.commands: list[Message] = []
         self.said: list[Message] = []
@@ -196,7 +204,7 @@ class Inventory:
     async def seen(self, boot_id: UUID, *, connected: bool, at: datetime | None = None) -> None:
         """The node's event."""
         domain = self.observation(boot_id, connected=connected, at=at)
-        await self.say(DomainObserved(node=NODE, domain=domain))
+        await self.say(DomainObserved(node=NODE, agent_id=self.agent_id, domain=domain))
 
     async def report(
         self, *domains: DomainObservation, at: datetime | None = None, **fields: Any
@@ -204,7 +212,7 @@ class Inventory:
         """The node's report."""
         report = HostReport(
             node=NODE,
-            agent_id=uuid4(),
+            agent_id=fields.pop("agent_id", self.agent_id),
             address="10.9.8.7",
             sent_at=at or datetime.now(UTC),
             capabilities=HostCapabilities(cpus=4, memory_mib=8192, max_vcpus=16, virt_type="qemu"),
@@ -342,6 +350,15 @@ class Site:
             return bool(await self.sql(statement))
 
         await until(known, why="the template")
+
+    async def limits(self, revision: int, largest: tuple[GuestSize, ...] | None) -> None:
+        """Placement's word, known to broker when this returns."""
+        await self.inventory.say(PlacementLimitsChanged(revision=revision, largest=largest))
+
+        async def known() -> bool:
+            return bool(await self.sql("select revision from placement_limits") == revision)
+
+        await until(known, why="the limits")
 
     async def pool(self, name: str = "win", *, users: tuple[str, ...] = (), **more: Any) -> Any:
         """A pool of the template, and who may use it."""
@@ -495,6 +512,12 @@ async def site(new_site: Callable[..., Any]) -> Any:
 async def ready_site(site: Any) -> Any:
     """A broker with a pool `win` of three at most, one spare, that `ann` and `bob` may use."""
     await site.template()
+    await site.inventory.report()
+
+    async def heard() -> bool:
+        return bool(await site.sql("select count(*) from hosts"))
+
+    await until(heard, why="the node's first report")
     site.ann = await site.user("ann")
     site.bob = await site.user("bob")
     await site.pool(users=("ann", "bob"))

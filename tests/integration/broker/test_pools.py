@@ -10,6 +10,7 @@ import pytest
 
 from roost_common.contracts.base import Problem
 from roost_common.contracts.desktop import CreateDesktop, DeleteDesktop, ReimageDesktop
+from roost_common.contracts.host import GuestSize, PlacementLimitsChanged
 from roost_common.contracts.session import PoolChanged
 from roost_common.contracts.template import TemplateDeleted
 
@@ -194,15 +195,8 @@ async def test_a_template_that_is_gone(ready_site: Any, eventually: Any) -> None
 
 async def test_bad_pools(site: Any) -> None:
     await site.template()
-    await site.inventory.report()
-
-    async def known() -> bool:
-        return bool(await site.sql("select count(*) from hosts"))
-
-    for _ in range(400):
-        if await known():
-            break
-        await asyncio.sleep(0.02)
+    sizes = (GuestSize(vcpus=16, memory_mib=4096), GuestSize(vcpus=8, memory_mib=8192))
+    await site.limits(1, sizes)
     good = {"name": "win", "template": "debian", "max": 3}
     for change, status, code in (
         ({"template": "none"}, 422, "template.unknown"),
@@ -221,6 +215,7 @@ async def test_bad_pools(site: Any) -> None:
         ({"spec": {"gpus": 1}}, 422, "request.invalid"),
         ({"spec": {"vcpus": 17}}, 422, "placement.spec-beyond-hosts"),
         ({"spec": {"memory_mib": 8193}}, 422, "placement.spec-beyond-hosts"),
+        ({"spec": {"vcpus": 9, "memory_mib": 4097}}, 422, "placement.spec-beyond-hosts"),
         ({"color": "red"}, 422, "request.invalid"),
     ):
         answer = await site.call("POST", "/pools", json=good | change)
@@ -232,6 +227,24 @@ async def test_bad_pools(site: Any) -> None:
     assert sorted(answer.status_code for answer in both) == [201, 409]
     taken = next(answer for answer in both if answer.status_code == 409)
     assert taken.json()["code"] == "pool.name-taken"
+
+
+async def test_limits_follow_inventorys_word_and_the_newest_counts(site: Any) -> None:
+    await site.template()
+    great = {"template": "debian", "max": 1, "spec": {"vcpus": 16}}
+    await site.pool("unknown", **great)  # no host is known: nothing is beyond them
+    await site.limits(2, (GuestSize(vcpus=8, memory_mib=8192),))
+    await site.inventory.say(
+        PlacementLimitsChanged(revision=1, largest=(GuestSize(vcpus=64, memory_mib=8192),))
+    )
+    await site.template(2)  # what came before it has been handled
+    answer = await site.call("POST", "/pools", json={"name": "second", **great})
+    assert (answer.status_code, answer.json()["code"]) == (422, "placement.spec-beyond-hosts")
+    patch = {"spec": {"memory_mib": 16384}}
+    answer = await site.call("PATCH", "/pools/unknown", json=patch)
+    assert (answer.status_code, answer.json()["code"]) == (422, "placement.spec-beyond-hosts")
+    await site.limits(3, None)
+    await site.pool("second", **great)
 
 
 async def test_entitlements(ready_site: Any) -> None:

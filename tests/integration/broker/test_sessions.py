@@ -8,10 +8,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from roost_broker.repository.sessions import Sessions
 from roost_common.contracts.desktop import (
     DesktopChanged,
     DesktopState,
     DesktopStopped,
+    DomainObserved,
     ReimageDesktop,
     StopReason,
 )
@@ -88,10 +90,40 @@ async def test_an_older_observation_undoes_nothing(ready_site: Any) -> None:
     assert await site.sql("select revision from sessions") == 4
 
 
+async def test_a_node_whose_clock_was_set_back(ready_site: Any, eventually: Any) -> None:
+    site = ready_site
+    session_id, _, boot_id = await opened(site, site.ann)
+    await site.inventory.seen(boot_id, connected=True)
+    await site.becomes(session_id, "active")
+    earlier = site.inventory.agent_id
+    late_event = site.inventory.observation(boot_id, connected=True, at=later(5))
+    site.inventory.agent_id = uuid4()
+    back = later(-3600)
+    # Its first word is a report; what it says before is said by that one again.
+    await site.inventory.seen(boot_id, connected=False, at=back)
+    await site.inventory.report(
+        site.inventory.observation(boot_id, connected=False, at=back), at=back
+    )
+    await site.becomes(session_id, "disconnected")
+    await site.inventory.report(late_event, at=later(5), agent_id=earlier)
+    event = DomainObserved(node="n1", agent_id=earlier, domain=late_event)
+    await site.inventory.twice(site, [event], 1)
+    assert (await site.session(session_id))["state"] == "disconnected", "a run that is over"
+    await site.inventory.seen(boot_id, connected=True, at=back + timedelta(seconds=1))
+    await site.becomes(session_id, "active")
+
+    async def agent() -> bool:
+        return bool(await site.sql("select agent_id from hosts") == site.inventory.agent_id)
+
+    assert await agent()
+
+
+def later(seconds: float) -> datetime:
+    return datetime.now(UTC) + timedelta(seconds=seconds)
+
+
 @pytest.mark.parametrize("seed", range(3))
 async def test_observations_twice_in_any_order(ready_site: Any, seed: int) -> None:
-    from roost_common.contracts.desktop import DomainObserved
-
     site = ready_site
     session_id, _, boot_id = await opened(site, site.ann)
     start = datetime.now(UTC)
@@ -220,20 +252,33 @@ async def test_restarted_elsewhere_is_another_run(ready_site: Any) -> None:
     assert ended["end_reason"] == "desktop-stopped"
 
 
-async def test_a_client_that_never_comes(ready_site: Any) -> None:
+async def past(site: Any, eventually: Any, since: str) -> None:
+    """Until the second is over after which the only session is overdue."""
+
+    async def over() -> bool:
+        passed = await site.sql(f"select now() - {since} from sessions where state <> 'ended'")
+        return bool(passed > timedelta(seconds=1))
+
+    await eventually(over, why="a second")
+
+
+async def test_a_client_that_never_comes(ready_site: Any, eventually: Any) -> None:
     site = ready_site
     await site.call("PATCH", "/pools/win", json={"pending_timeout_s": 1})
     session_id, _, boot_id = await opened(site, site.ann)
-    late = datetime.now(UTC) + timedelta(seconds=2)
-    # Without word from the node nobody is thrown out.
-    seen = site.inventory.observation(boot_id, connected=False)
-    await site.inventory.report(seen)
-    await site.inventory.report(seen, at=late)
+    await past(site, eventually, "ticket_at")
+    async with site.broker.unit_of_work() as transaction:
+        overdue = await Sessions(transaction.session).overdue(datetime.now(UTC), 10)
+    assert overdue == [], "without word from the node nobody is thrown out"
+    # The node's clock is an hour behind: that says nothing about who is late.
+    at = datetime.now(UTC) - timedelta(hours=1)
+    seen = site.inventory.observation(boot_id, connected=False, at=at)
+    await site.inventory.report(seen, at=at, agent_id=uuid4())
     ended = await site.becomes(session_id, "ended")
     assert ended["end_reason"] == "never-connected"
 
 
-async def test_disconnected_too_long(ready_site: Any) -> None:
+async def test_disconnected_too_long(ready_site: Any, eventually: Any) -> None:
     site = ready_site
     await site.call("PATCH", "/pools/win", json={"disconnect_timeout_s": 1})
     session_id, _, boot_id = await opened(site, site.ann)
@@ -241,22 +286,22 @@ async def test_disconnected_too_long(ready_site: Any) -> None:
     await site.becomes(session_id, "active")
     await site.inventory.seen(boot_id, connected=False)
     await site.becomes(session_id, "disconnected")
+    await past(site, eventually, "disconnected_at")
     await site.inventory.report(
-        site.inventory.observation(boot_id, connected=False),
-        at=datetime.now(UTC) + timedelta(seconds=3),
+        site.inventory.observation(boot_id, connected=False), agent_id=uuid4()
     )
     ended = await site.becomes(session_id, "ended")
     assert ended["end_reason"] == "disconnected-too-long"
 
 
-async def test_who_is_connected_is_not_thrown_out(ready_site: Any) -> None:
+async def test_who_is_connected_is_not_thrown_out(ready_site: Any, eventually: Any) -> None:
     site = ready_site
     await site.call("PATCH", "/pools/win", json={"pending_timeout_s": 1})
     session_id, _, boot_id = await opened(site, site.ann)
+    await past(site, eventually, "ticket_at")
     # Its event was lost; the report that makes it overdue is the one that knows of the client.
     await site.inventory.report(
-        site.inventory.observation(boot_id, connected=True),
-        at=datetime.now(UTC) + timedelta(seconds=3),
+        site.inventory.observation(boot_id, connected=True), agent_id=uuid4()
     )
     await site.becomes(session_id, "active")
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roost_broker import protocol
-from roost_broker.model import Session
+from roost_broker.model import Host, Session
 from roost_broker.model.session import NEXT
 from roost_broker.phase import Phase, phase_of
 from roost_broker.throttle import Limit
@@ -121,6 +121,29 @@ def test_a_session_follows_what_is_seen() -> None:
     assert one.state == SessionState.ENDED
     with pytest.raises(Conflict):
         one.end(EndReason.LOGGED_OFF, NOW)
+
+
+def test_times_of_two_runs_of_an_agent_do_not_compare() -> None:
+    one, before, after = session(), uuid4(), uuid4()
+    assert isinstance(one.observed("a", NOW, NOW, before), SessionConnected)
+    back = NOW - timedelta(hours=1)
+    assert one.observed(None, back, NOW, before) is None
+    assert one.observed(None, back, NOW) is None  # it does not name its run
+    assert isinstance(one.observed(None, back, NOW, after), SessionDisconnected)
+    assert one.observed("a", back, NOW, after) is None
+
+
+def test_of_a_nodes_agents_the_one_first_heard_last_counts() -> None:
+    first, second = uuid4(), uuid4()
+    host = Host(node="n1", agent_id=first, agent_since=NOW, retired_agents=[], sent_at=NOW)
+    assert host.hear(first, NOW)
+    assert host.sent_at == NOW
+    assert host.hear(second, NOW)
+    assert (host.agent_id, host.sent_at) == (second, None)
+    assert not host.hear(first, NOW + timedelta(seconds=50))
+    assert host.agent_id == second
+    # Still there after more than any report is on its way: it was the later one after all.
+    assert host.hear(first, NOW + timedelta(seconds=70))
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=30), st.randoms())

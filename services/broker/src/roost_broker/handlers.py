@@ -8,6 +8,7 @@ from uuid import UUID
 
 from roost_broker.ending import Ending, Moved
 from roost_broker.repository.desktops import Desktops
+from roost_broker.repository.placement import Placement
 from roost_broker.repository.pools import Pools
 from roost_broker.repository.sessions import Sessions
 from roost_broker.sightings import Sightings
@@ -27,7 +28,7 @@ from roost_common.contracts.desktop import (
     DomainObserved,
     StopReason,
 )
-from roost_common.contracts.host import HostReport
+from roost_common.contracts.host import HostReport, PlacementLimitsChanged
 from roost_common.contracts.session import EndReason
 from roost_common.contracts.template import TemplateCreated, TemplateDeleted
 from roost_common.outbox import Transaction, UnitOfWork
@@ -49,6 +50,7 @@ WORK: Final[QueueSpec] = service_queue(
     *DESKTOP_FACTS,
     DesktopCreateRefused,
     DomainObserved,
+    PlacementLimitsChanged,
     TemplateCreated,
     TemplateDeleted,
 )
@@ -79,6 +81,7 @@ class Handlers:
         self._table: dict[type[Message], Callable[[Transaction, Message], Awaitable[None]]] = {
             DesktopCreateRefused: self._create_refused,
             DomainObserved: self._domain_observed,
+            PlacementLimitsChanged: self._limits_changed,
             TemplateCreated: self._template_created,
             TemplateDeleted: self._template_deleted,
             **dict.fromkeys(DESKTOP_FACTS, self._desktop),
@@ -139,7 +142,11 @@ class Handlers:
 
     async def _domain_observed(self, transaction: Transaction, message: Message) -> None:
         assert isinstance(message, DomainObserved)  # noqa: S101 - by the table
-        await self._sightings.observed(transaction, message.node, message.domain)
+        await self._sightings.observed(transaction, message)
+
+    async def _limits_changed(self, transaction: Transaction, message: Message) -> None:
+        assert isinstance(message, PlacementLimitsChanged)  # noqa: S101 - by the table
+        await Placement(transaction.session).limits_changed(message)
 
     async def _template_created(self, transaction: Transaction, message: Message) -> None:
         assert isinstance(message, TemplateCreated)  # noqa: S101 - by the table

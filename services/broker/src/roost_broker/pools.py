@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from roost_broker.ending import Moved
 from roost_broker.model import Pool
 from roost_broker.repository.identities import Identities
+from roost_broker.repository.placement import Placement
 from roost_broker.repository.pools import Pools
 from roost_broker.repository.sessions import Sessions
 from roost_broker.schemas import EntitlementEntry, PoolCreate, PoolPatch, check_sizes, only_given
@@ -177,7 +178,7 @@ class PoolAdministration:
 
 
 async def _check_size(transaction: Transaction, spec: DesktopSpec) -> None:
-    if not await Pools(transaction.session).fits_some_host(spec):
+    if not await Placement(transaction.session).accepts(spec):
         raise Invalid(
             "placement.spec-beyond-hosts",
             "No host can run a desktop with {vcpus} vCPUs and {memory_mib} MiB.",

@@ -2,10 +2,11 @@
 
 from roost_broker.model.base import Base
 from roost_broker.model.desktop import PoolDesktop
+from roost_broker.model.host import Host
 from roost_broker.model.identity import Group, LoginFailure, Membership, User
 from roost_broker.model.launch import Launch, LaunchState
 from roost_broker.model.pool import Entitlement, Pool
-from roost_broker.model.projection import Host, Template, TemplateVersion
+from roost_broker.model.projection import PlacementLimits, Template, TemplateVersion
 from roost_broker.model.session import Session
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "LaunchState",
     "LoginFailure",
     "Membership",
+    "PlacementLimits",
     "Pool",
     "PoolDesktop",
     "Session",

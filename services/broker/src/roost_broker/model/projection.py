@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from roost_broker.model.base import Base
+from roost_broker.model.base import Base, Json, JsonObject
 
 
 class Template(Base):
@@ -33,14 +32,12 @@ class TemplateVersion(Base):
     os: Mapped[str] = mapped_column(sa.String(32))
 
 
-class Host(Base):
-    """The largest guest that a node can run, and when its report was last taken in."""
+class PlacementLimits(Base):
+    """What inventory's placement accepts at most; the only row of its table."""
 
-    __tablename__ = "hosts"
+    __tablename__ = "placement_limits"
 
-    node: Mapped[str] = mapped_column(sa.String(255), primary_key=True)
-    max_vcpus: Mapped[int]
-    memory_mib: Mapped[int] = mapped_column(sa.BigInteger)
-    reported_at: Mapped[datetime]
-    """``sent_at`` of a report whose clients have been compared with the sessions. Written every
-    few seconds, not with every report."""
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    revision: Mapped[int] = mapped_column(sa.BigInteger)
+    largest: Mapped[list[JsonObject] | None] = mapped_column(Json)
+    """Sizes of guests; NULL while no host is known."""

@@ -61,8 +61,10 @@ class Session(Base):
     disconnected_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
     end_reason: Mapped[str | None] = mapped_column(sa.String(32))
+    observed_by: Mapped[UUID | None]
+    """The run of the node's agent that made the latest observation that counted; NULL: unknown."""
     observed_at: Mapped[datetime | None]
-    """The node's time of the latest observation that counted."""
+    """When, by the clock of that run."""
 
     @property
     def is_open(self) -> bool:
@@ -70,15 +72,20 @@ class Session(Base):
         return self.state != SessionState.ENDED
 
     def observed(
-        self, address: str | None, observed_at: datetime, now: datetime
+        self,
+        address: str | None,
+        observed_at: datetime,
+        now: datetime,
+        agent_id: UUID | None = None,
     ) -> SessionConnected | SessionDisconnected | None:
         """A node has seen this run with a client at ``address``, or with none (None).
 
-        Observations come in any order; one older than the last that counted says nothing.
+        Observations of one run of an agent come in any order; one older than the last that
+        counted says nothing. Of two runs of an agent the caller knows which is the present one.
         """
-        if not self.is_open or (self.observed_at is not None and observed_at <= self.observed_at):
+        if not self.is_open or self._is_older(observed_at, agent_id):
             return None
-        self.observed_at = observed_at
+        self.observed_by, self.observed_at = agent_id, observed_at
         if address is not None and self.state != SessionState.ACTIVE:
             self._become(SessionState.ACTIVE)
             self.connected_at = now
@@ -89,6 +96,11 @@ class Session(Base):
             self.disconnected_at = now
             return SessionDisconnected(**self._facts())
         return None
+
+    def _is_older(self, at: datetime, agent_id: UUID | None) -> bool:
+        if self.observed_at is None or at > self.observed_at:
+            return False
+        return None in (agent_id, self.observed_by) or agent_id == self.observed_by
 
     def end(self, reason: EndReason, now: datetime) -> SessionEnded:
         """The desktop is no longer the user's. Raises `Conflict` when it was not before."""

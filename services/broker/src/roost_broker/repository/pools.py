@@ -1,10 +1,9 @@
-"""Queries for pools, entitlements, templates and the limits of hosts."""
+"""Queries for pools, entitlements and templates."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,7 +13,6 @@ from sqlalchemy.dialects import postgresql
 from roost_broker.model import (
     Entitlement,
     Group,
-    Host,
     Membership,
     Pool,
     Template,
@@ -22,8 +20,7 @@ from roost_broker.model import (
     User,
 )
 from roost_broker.repository.lookup import named
-from roost_common.contracts.host import HostReport
-from roost_common.contracts.spec import DesktopSpec, OsFamily, TemplateRef
+from roost_common.contracts.spec import OsFamily, TemplateRef
 from roost_common.db import AsyncSession
 from roost_common.errors import Invalid, NotFound
 from roost_common.http import PageQuery
@@ -223,34 +220,4 @@ class Pools:
             postgresql.insert(Template)
             .values(id=key, name=name, deleted=True)
             .on_conflict_do_update(index_elements=["id"], set_={"deleted": True})
-        )
-
-    # --- hosts --------------------------------------------------------------------------------
-
-    async def fits_some_host(self, spec: DesktopSpec) -> bool:
-        """Whether a known host could ever run it; true while no host is known."""
-        fits = sa.and_(Host.max_vcpus >= spec.vcpus, Host.memory_mib >= spec.memory_mib)
-        row = (await self._session.execute(sa.select(sa.func.count(), sa.func.bool_or(fits)))).one()
-        return row[0] == 0 or bool(row[1])
-
-    async def reported_at(self, node: str) -> datetime | None:
-        """When a node's report was last taken in."""
-        return await self._session.scalar(sa.select(Host.reported_at).where(Host.node == node))
-
-    async def reported(self, report: HostReport) -> None:
-        """A node's report was taken in; an older one changes nothing."""
-        values = {
-            "node": report.node,
-            "max_vcpus": report.capabilities.max_vcpus,
-            "memory_mib": report.capabilities.memory_mib,
-            "reported_at": report.sent_at,
-        }
-        await self._session.execute(
-            postgresql.insert(Host)
-            .values(values)
-            .on_conflict_do_update(
-                index_elements=["node"],
-                set_={key: value for key, value in values.items() if key != "node"},
-                where=Host.reported_at < report.sent_at,
-            )
         )

@@ -81,8 +81,9 @@ class Sessions:
     ) -> list[tuple[UUID, EndReason]]:
         """Open sessions that nobody came back to in time, and why each is to end.
 
-        A session counts as overdue only when its node has reported *after* the deadline: while
-        nobody can say whether a client is there, nobody is thrown out.
+        A session counts as overdue only when a report of its node has come *after* the deadline,
+        by the clock that set the deadline: while nobody can say whether a client is there, nobody
+        is thrown out.
         """
         came_never = Session.ticket_at + _seconds(Pool.pending_timeout_s)
         gone_since = sa.func.greatest(Session.disconnected_at, Session.ticket_at)
