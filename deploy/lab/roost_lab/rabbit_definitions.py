@@ -69,14 +69,25 @@ def render(
                 # Binding a queue needs the right to write to it and to read from the exchange;
                 # a dead-letter exchange the right to write to it; a reply goes by amq.default.
                 write=rf"^(roost\.(events|telemetry|dead)|{own}|amq\.default)$",
-                read=rf"^(roost\.commands|{own})$",
+                read=rf"^(roost\.(commands|telemetry)|{own})$",
             )
         )
         topics += [
             # Another node's commands cannot be bound, and no other service's events be forged.
             _topic(user, "roost.commands", write="^$", read=rf"^[a-z.-]+\.v[0-9]+\.{name}$"),
-            _topic(user, "roost.events", write=r"^domain\.observed\.v[0-9]+$", read="^$"),
-            _topic(user, "roost.telemetry", write=r"^host\.(beat|report)\.v[0-9]+$", read="^$"),
+            _topic(
+                user,
+                "roost.events",
+                write=r"^(domain\.observed|migration\.ended)\.v[0-9]+$",
+                read="^$",
+            ),
+            # What grants a node its lease comes from services alone, and only its own is heard.
+            _topic(
+                user,
+                "roost.telemetry",
+                write=r"^(host\.(beat|report)|migration\.progress)\.v[0-9]+$",
+                read=rf"^lease\.granted\.v[0-9]+\.{name}$",
+            ),
         ]
     return {
         "vhosts": [{"name": VHOST}],

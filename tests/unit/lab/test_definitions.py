@@ -55,7 +55,14 @@ def test_no_password_is_written_in_clear(definitions: Definitions) -> None:
 
 
 @pytest.mark.parametrize("verb", ["configure", "write", "read"])
-@pytest.mark.parametrize("name", ["roost.host-agent.node-a", "roost.host-agent.node-a.queries"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "roost.host-agent.node-a",
+        "roost.host-agent.node-a.queries",
+        "roost.host-agent.node-a.telemetry.1f2e",
+    ],
+)
 def test_an_agent_has_its_own_queues(definitions: Definitions, verb: str, name: str) -> None:
     assert may(definitions, "roost-agent-node-a", verb, name)
 
@@ -63,7 +70,14 @@ def test_an_agent_has_its_own_queues(definitions: Definitions, verb: str, name: 
 @pytest.mark.parametrize("verb", ["configure", "write", "read"])
 @pytest.mark.parametrize(
     "name",
-    ["roost.host-agent.node-b", "roost.host-agent.node-ab", "roost.inventory", "roost.broker", "x"],
+    [
+        "roost.host-agent.node-b",
+        "roost.host-agent.node-ab",
+        "roost.host-agent.node-b.telemetry.1f2e",
+        "roost.inventory",
+        "roost.broker",
+        "x",
+    ],
 )
 def test_an_agent_touches_nobody_elses_queue(
     definitions: Definitions, verb: str, name: str
@@ -75,6 +89,12 @@ def test_an_agent_sends_no_commands(definitions: Definitions) -> None:
     assert not may(definitions, "roost-agent-node-a", "write", "roost.commands")
 
 
+@pytest.mark.parametrize("exchange", ["roost.commands", "roost.telemetry"])
+def test_an_agent_binds_its_queues(definitions: Definitions, exchange: str) -> None:
+    assert may(definitions, "roost-agent-node-a", "read", exchange)
+    assert not may(definitions, "roost-agent-node-a", "read", "roost.events")
+
+
 @pytest.mark.parametrize(
     ("exchange", "verb", "key", "allowed"),
     [
@@ -84,10 +104,19 @@ def test_an_agent_sends_no_commands(definitions: Definitions) -> None:
         ("roost.commands", "read", "#", False),
         ("roost.commands", "read", "*.*.*.node-a", False),
         ("roost.events", "write", "domain.observed.v1", True),
+        ("roost.events", "write", "migration.ended.v1", True),
         ("roost.events", "write", "host.down.v1", False),
+        ("roost.events", "write", "host.fenced.v1", False),
         ("roost.events", "read", "session.requested.v1", False),
         ("roost.telemetry", "write", "host.beat.v1", True),
+        ("roost.telemetry", "write", "migration.progress.v1", True),
         ("roost.telemetry", "write", "monitor.beat.v1", False),
+        ("roost.telemetry", "write", "lease.granted.v1.node-a", False),
+        ("roost.telemetry", "read", "lease.granted.v1.node-a", True),
+        ("roost.telemetry", "read", "lease.granted.v1.node-b", False),
+        ("roost.telemetry", "read", "lease.granted.v1.#", False),
+        ("roost.telemetry", "read", "host.beat.v1", False),
+        ("roost.telemetry", "read", "#", False),
     ],
 )
 def test_an_agents_routing_keys(
