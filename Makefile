@@ -12,9 +12,12 @@ help: ## this help
 
 # --- the lab ------------------------------------------------------------------------------------
 
+# make up COPIES=2 NODES=3 FENCING=0; what is not given stays as it was the last time.
+UP = $(COPIES:%=--copies %) $(NODES:%=--nodes %) $(if $(FENCING),$(if $(filter 0 no,$(FENCING)),--no-fencing,--fencing))
+
 .PHONY: up
-up: ## the whole site on this machine, demo desktop included (root; Debian 12 or Ubuntu)
-	@deploy/lab/up
+up: ## the whole site on this machine (root); up COPIES=2 NODES=3 FENCING=0 changes it
+	@deploy/lab/up $(UP)
 
 .PHONY: down
 down: ## stop it and leave nothing behind

@@ -8,11 +8,12 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
-from roost_lab import site, supervisor
+from roost_lab import site as sites
+from roost_lab import supervisor
 from roost_lab.ca import Authority
 from roost_lab.errors import LabError
-from roost_lab.paths import Paths
 from roost_lab.process import find
+from roost_lab.site import Site
 from roost_lab.supervisor import Program, Supervisor
 
 ROUTES: Final = {
@@ -22,6 +23,9 @@ ROUTES: Final = {
     "ha-monitor": ("ha",),
 }
 """Which service answers for which first word after ``/api/v1/``."""
+MAX_TRIES: Final = sites.MAX_COPIES
+FAILED_S: Final = 2
+"""How long a copy that could not be reached is passed over; then one request tries it again."""
 _LONGEST_WAIT_S: Final = 330
 """Longer than any ``Prefer: wait`` that a service grants: the front must not give up first."""
 
@@ -31,9 +35,10 @@ class Front:
 
     name: Final = "nginx"
 
-    def __init__(self, paths: Paths) -> None:
-        self._paths = paths
-        self._directory = paths.state / "nginx"
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._paths = site.paths
+        self._directory = site.paths.state / "nginx"
         self._configuration = self._directory / "nginx.conf"
 
     def prepare(self, authority: Authority) -> None:
@@ -42,14 +47,17 @@ class Front:
         certificate = self._paths.certs / "front.pem"
         key = self._paths.certs / "front-key.pem"
         authority.issue(certificate, key, "localhost", "localhost", "127.0.0.1")
+        copies = self._site.all_copies()
         text = render(
             directory=self._directory,
             www=self._paths.repository / "deploy/lab/www",
             certificate=certificate,
             key=key,
-            http_port=site.HTTP_PORT,
-            https_port=site.HTTPS_PORT,
-            upstreams={name: [f"127.0.0.1:{port}"] for name, port in site.SERVICE_PORTS.items()},
+            http_port=sites.HTTP_PORT,
+            https_port=sites.HTTPS_PORT,
+            upstreams={
+                name: [copy.address for copy in copies if copy.service == name] for name in ROUTES
+            },
         )
         self._configuration.write_text(text)
 
@@ -136,12 +144,15 @@ http {{
         proxy_set_header X-Forwarded-For $remote_addr;
         proxy_set_header X-Forwarded-Proto $scheme;
         proxy_set_header X-Request-Id $roost_request_id;
-        proxy_connect_timeout 2s;
+        proxy_connect_timeout 1s;
         proxy_send_timeout 30s;
         proxy_read_timeout {_LONGEST_WAIT_S}s;
-        # Another copy is asked only where the first has certainly not begun to work.
+        # Another copy is asked where the first has certainly not begun to work: it could not be
+        # reached. Where it died or fell silent with a request that changes nothing if it is
+        # repeated (not POST, not PATCH), too. What it answers is no failure: 503 means that the
+        # site is short of something, and a copy that stops closes its port first.
         proxy_next_upstream error timeout;
-        proxy_next_upstream_tries 2;
+        proxy_next_upstream_tries {MAX_TRIES};
         # Answers are small, and events are to arrive when they happen.
         proxy_buffering off;
 
@@ -193,8 +204,9 @@ def command(configuration: Path) -> tuple[str, ...]:
 
 
 def _upstream(name: str, addresses: Sequence[str]) -> str:
-    # One failure must not hide a copy that is the only one.
-    servers = "\n".join(f"        server {address} max_fails=0;" for address in addresses)
+    # nginx itself never passes over the only one.
+    rule = f"max_fails=1 fail_timeout={FAILED_S}s"
+    servers = "\n".join(f"        server {address} {rule};" for address in addresses)
     return f"    upstream {name} {{\n{servers}\n        keepalive 16;\n    }}\n"
 
 

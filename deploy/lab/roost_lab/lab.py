@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
-from roost_lab import guest, network, services, stray, supervisor, welcome
+from roost_lab import fence_device, guest, machine, network, services, stray, supervisor, welcome
 from roost_lab import site as sites
 from roost_lab.ca import Authority
 from roost_lab.demo import Demo
 from roost_lab.errors import LabError
 from roost_lab.front import Front
+from roost_lab.machine import Machine
 from roost_lab.node import Node
-from roost_lab.paths import Paths
-from roost_lab.postgres import PostgresServer
 from roost_lab.process import Daemon, is_free, wait_for
-from roost_lab.rabbitmq import RabbitServer, amqp_answers
+from roost_lab.progress import say
 from roost_lab.secrets import Secrets, write_private
+from roost_lab.servers import Servers
 from roost_lab.services import Services
-from roost_lab.site import Site
-from roost_lab.supervisor import Program, Supervisor
+from roost_lab.site import Copy, Site
+from roost_lab.supervisor import Supervisor
 from roost_lab.virtualisation import explain
-
-SERVERS = ("postgres", "epmd", "rabbitmq")
-_STARTED = time.monotonic()
-
-
-def say(text: str) -> None:
-    """One line of progress."""
-    print(f"[{time.monotonic() - _STARTED:6.1f} s] {text}", flush=True)
 
 
 class Lab:
@@ -47,22 +34,20 @@ class Lab:
         self.secrets = Secrets(self.paths.secrets)
         self.supervisor = Supervisor(self.paths.socket("lab"), self.paths.log("supervisor"))
         self.nodes = [Node(site, plan, self.supervisor) for plan in site.nodes]
-        self.postgres = PostgresServer(self.paths.state / "postgres", sites.POSTGRES_PORT)
-        self.rabbit = RabbitServer(
-            self.paths.state / "rabbitmq",
-            sites.AMQP_PORT,
-            sites.ERLANG_PORT,
-            addresses=("127.0.0.1", site.network.host_address),
-        )
-        self.services = Services(site, self.secrets, self.postgres, self.rabbit)
-        self.rabbit.definitions = self.services.bus_definitions()
+        self.machines = [self._machine(number) for number in site.machines]
+        self.servers = Servers(site, self.supervisor)
+        self.services = Services(site, self.secrets, self.servers.postgres, self.servers.rabbit)
+        self.servers.rabbit.definitions = self.services.bus_definitions()
         self._configuration = self.paths.state / "supervisor/supervisord.conf"
-        self.front = Front(self.paths)
+        self.front = Front(site)
         self._daemon = Daemon(
             "the supervisor",
             self.paths.sockets / "supervisord.pid",
             self.paths.log("supervisor-console"),
         )
+
+    def _machine(self, number: int) -> Machine:
+        return Machine(self.paths, number, self.supervisor)
 
     # --- up -----------------------------------------------------------------------------------
 
@@ -77,14 +62,18 @@ class Lab:
         # the demo.
         with ThreadPoolExecutor(max_workers=1) as beside:
             image = beside.submit(guest.build, self.paths)
-            self._start_servers(authority)
-            self._start_services()
-            self._start_nodes()
+            self._prepare(authority)
+            self._configure_supervisor()
+            self.servers.start(self.services.make_accounts)
             say(f"nginx on 127.0.0.1:{sites.HTTP_PORT} and :{sites.HTTPS_PORT}")
             self.front.start(self.supervisor)
+            self._start_services()
+            self._start_nodes()
             if not image.done():
                 say("the guest image is still in the making")
-        accounts = welcome.variables(self.site, self.secrets, self.postgres, self.rabbit)
+        accounts = welcome.variables(
+            self.site, self.secrets, self.servers.postgres, self.servers.rabbit
+        )
         write_private(self.paths.lab_env, welcome.as_shell(accounts))
         Demo(self.site, self.secrets, say).run(image.result())
         print(welcome.TEXT)
@@ -95,6 +84,11 @@ class Lab:
             self._daemon.stop()
             for pid, name in stray.end(self.paths).items():
                 say(f"ended {name} ({pid}), left over from before")
+        else:
+            for number in machine.numbers([*self.supervisor.states()]):
+                if number not in self.site.machines:
+                    say(f"{machine.PREFIX}{number} is no longer wanted and stops")
+                    self._machine(number).shut_down()
         for name in network.leftovers():
             if name not in {node.name for node in self.nodes}:
                 if self.supervisor.answers():
@@ -108,42 +102,31 @@ class Lab:
         for port in (
             *(sites.HTTP_PORT, sites.HTTPS_PORT, sites.POSTGRES_PORT),
             *(sites.AMQP_PORT, sites.ERLANG_PORT, sites.ERLANG_PORT + 1),
-            *sites.SERVICE_PORTS.values(),
+            *(copy.port for copy in self.site.all_copies()),
         ):
             if not is_free(port):
                 raise LabError(f"port {port} of 127.0.0.1 is in use by another program")
 
-    def _start_servers(self, authority: Authority) -> None:
-        self.postgres.prepare()
-        ran = self.supervisor.answers() and self.supervisor.state("rabbitmq") == supervisor.RUNNING
-        accounts_changed = self.rabbit.prepare()
+    def _prepare(self, authority: Authority) -> None:
+        """Write the files of every part."""
+        self.servers.prepare()
         for node in self.nodes:
             plan = self.site.node(node.name)
             node.prepare(authority, self.services.agent_environment(plan))
+        for place in self.machines:
+            copies = self.site.copies_on(place.number)
+            place.prepare([self.services.program(copy) for copy in copies])
         self.front.prepare(authority)
-        self._configure_supervisor()
-        for name in SERVERS:
-            self.supervisor.start(name)
-        say(f"PostgreSQL on 127.0.0.1:{self.postgres.port}")
-        self._wait_for_server("postgres", self.postgres.answers)
-        self.services.make_accounts()
-        say(f"RabbitMQ on 127.0.0.1:{self.rabbit.port}")
-        self._wait_for_server("rabbitmq", self._rabbit_answers)
-        if ran and accounts_changed:
-            self.rabbit.apply_definitions()
-
-    def _rabbit_answers(self) -> bool:
-        return all(amqp_answers(address, self.rabbit.port) for address in self.rabbit.addresses)
-
-    def _wait_for_server(self, name: str, check: supervisor.Check) -> None:
-        wait_for(name, check, timeout_s=180, log=self.paths.log(name), gave_up=self._failed(name))
-
-    def _failed(self, name: str) -> supervisor.Reason:
-        return lambda: "it does not start" if self.supervisor.state(name) == "FATAL" else None
+        fence_device.make_honest(self.paths.fence)
 
     def _configure_supervisor(self) -> None:
         text = supervisor.render(
-            self._programs(),
+            [
+                *self.servers.programs(),
+                *(node.program() for node in self.nodes),
+                *(place.program() for place in self.machines),
+                self.front.program(),
+            ],
             socket_file=self.paths.socket("lab"),
             pid_file=self.paths.sockets / "lab.pid",
             log=self.paths.log("supervisor"),
@@ -171,32 +154,6 @@ class Lab:
             gave_up=lambda: None if self._daemon.pid else "it ended",
         )
 
-    def _programs(self) -> list[Program]:
-        log = self.paths.log
-        rabbit = self.rabbit.environment()
-        return [
-            Program(
-                "postgres",
-                tuple(self.postgres.command()),
-                log("postgres"),
-                environment=self.postgres.environment(),
-                stop_signal="INT",  # "fast shutdown" in PostgreSQL's words
-                priority=100,
-            ),
-            Program("epmd", tuple(self.rabbit.epmd_command()), log("epmd"), rabbit, priority=110),
-            Program(
-                "rabbitmq",
-                tuple(self.rabbit.command()),
-                log("rabbitmq"),
-                environment=rabbit,
-                stop_wait_s=60,
-                priority=120,
-            ),
-            *(node.program() for node in self.nodes),
-            *(self.services.program(service) for service in services.CENTRAL),
-            self.front.program(),
-        ]
-
     def migrate(self) -> None:
         """Bring the schemas of all services up to date."""
         say("migrations")
@@ -206,45 +163,55 @@ class Lab:
 
     def _start_services(self) -> None:
         self.migrate()
-        for service in services.CENTRAL:
-            self.supervisor.start(service)
-        for service in services.CENTRAL:
-            say(f"{service} on 127.0.0.1:{sites.SERVICE_PORTS[service]}")
-            wait_for(
-                f"{service} is ready",
-                partial(services.is_ready, service),
-                timeout_s=120,
-                log=self.paths.log(service),
-                gave_up=self._failed(service),
-            )
+        for place in self.machines:
+            place.start()
+        for place in self.machines:
+            for copy in self.site.copies_on(place.number):
+                say(f"{copy.name} on {copy.address}")
+                self._wait_for_copy(place, copy)
+
+    def _wait_for_copy(self, place: Machine, copy: Copy) -> None:
+        place.init.signal(copy.name, "CONT")
+        place.init.start(copy.name)
+        wait_for(
+            f"{copy.name} is ready",
+            partial(services.is_ready, copy),
+            timeout_s=120,
+            log=self.paths.log(copy.name),
+            gave_up=lambda: "it does not start" if place.init.state(copy.name) == "FATAL" else None,
+        )
 
     def _start_nodes(self) -> None:
         for node in self.nodes:
             say(f"{node.name} at {node.address}")
             node.start()
-            if network.is_cut(node.name):
-                network.heal(node.name)
+            node.heal()
 
-    # --- one program --------------------------------------------------------------------------
+    # --- one part -----------------------------------------------------------------------------
 
     def keeper(self, program: str) -> tuple[Supervisor, str]:
         """Who keeps a program, and what it is called there.
 
-        A program of a node, ``node-a-agent``, is kept by the node's own init; its pid there is
-        the node's, not the machine's.
+        A program of a node, ``node-a-agent``, and a copy of a service are kept by the init of
+        their machine; their pids are those there.
         """
-        for node in self.nodes:
-            own = program.removeprefix(f"{node.name}-")
-            if own != program:
-                keeper, name = node.init, own
-                break
-        else:
-            keeper, name = self.supervisor, program
+        keeper, name = self._keeper(program)
         if not keeper.answers():
             raise LabError(f"{program}: what keeps it does not run")
         if name not in keeper.states():
             raise LabError(f"the lab has no program {program!r}")
         return keeper, name
+
+    def _keeper(self, program: str) -> tuple[Supervisor, str]:
+        for node in self.nodes:
+            own = program.removeprefix(f"{node.name}-")
+            if own != program:
+                return node.init, own
+        for place in self.machines:
+            for copy in self.site.copies_on(place.number):
+                if program in (copy.name, f"{copy.service}@{copy.number}"):
+                    return place.init, copy.name
+        return self.supervisor, program
 
     # --- down ---------------------------------------------------------------------------------
 
@@ -253,14 +220,15 @@ class Lab:
         if self.supervisor.answers():
             known = self.supervisor.states()
             say(f"{Front.name} and {', '.join(services.CENTRAL)} stop")
-            self.supervisor.stop_together([Front.name, *services.CENTRAL])
+            self.supervisor.stop_together([Front.name])
+            places = [self._machine(number) for number in machine.numbers([*known])]
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(Machine.shut_down, places))
             for node in self.nodes:
                 if node.name in known:
                     say(f"{node.name} stops")
                     node.shut_down()
-            for name in [name for name in reversed(SERVERS) if name in known]:
-                say(f"{name} stops")
-                self.supervisor.stop(name)
+            self.servers.stop()
         self._daemon.stop(timeout_s=60)
         for pid, name in stray.end(self.paths).items():
             say(f"ended {name} ({pid})")
@@ -271,23 +239,3 @@ class Lab:
         self.paths.lab_env.unlink(missing_ok=True)
         shutil.rmtree(self.paths.sockets, ignore_errors=True)
         say("nothing of the lab runs any more; its data is kept in .roost")
-
-
-def purge(paths: Paths) -> None:
-    """Forget all data of a lab that is down; the cache stays."""
-    for path in paths.state.iterdir() if paths.state.exists() else ():
-        if path != paths.cache:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    say("the lab's data is gone; .roost/cache is kept")
-
-
-@contextmanager
-def exclusive(paths: Paths) -> Iterator[None]:
-    """Only one ``up``, ``down`` or ``node`` at a time."""
-    paths.state.mkdir(exist_ok=True)
-    with Path(paths.state, "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise LabError("another up, down or node command is at work") from error
-        yield

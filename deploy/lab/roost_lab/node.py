@@ -1,8 +1,12 @@
 """A KVM node: a process tree in namespaces of its own, with its own init, libvirtd and agent.
 
-The lab's supervisor knows one program per node. It makes the namespaces and becomes the parent of
-the node's init; when init dies the kernel kills everything in its PID namespace at once, which is
-what losing power is. The lab does not start a dead node again by itself.
+The lab's supervisor knows one program per node, which makes the namespaces and becomes the parent
+of the node's init (:mod:`roost_lab.power`).
+
+All nodes see the directory in which they watch each other, at `node_init.HA`. A node that is cut
+off has an empty one there that cannot be written, as if its storage network were cut, too; its
+desktops' images it goes on reaching, which is the harder case: nothing but Roost keeps two copies
+of a desktop apart then.
 """
 
 from __future__ import annotations
@@ -12,15 +16,17 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 from roost_lab import ca, libvirt_conf, network, supervisor
-from roost_lab.errors import LabError
-from roost_lab.node_init import PRIVATE
-from roost_lab.process import find, wait_for
+from roost_lab.node_init import CUT, HA, PRIVATE, STORAGE_CUT
+from roost_lab.power import Power
+from roost_lab.process import find, run
 from roost_lab.secrets import write_private
 from roost_lab.site import NodePlan, Site
 from roost_lab.supervisor import Program, Supervisor
 
 LIBVIRTD = "libvirtd"
 AGENT = "agent"
+GUARD = "guard"
+"""Keeps the node's lease when the agent does not."""
 
 
 class Node:
@@ -30,12 +36,12 @@ class Node:
         self.name = plan.name
         self.address = plan.address
         self._site = site
-        self._power = power
         self.directory = site.paths.nodes / plan.name
         self.spice_certs = self.directory / "spice"
         self._conf = self.directory / "init.conf"
         self._log = site.paths.log(f"{plan.name}-init")
         self.init = Supervisor(site.paths.socket(plan.name), self._log)
+        self._power = Power(plan.name, power, self.init, self._log)
 
     @property
     def host_subject(self) -> str:
@@ -117,7 +123,7 @@ class Node:
                 *(str(find("ip")), "netns", "exec", network.namespace(self.name)),
                 *(*unshare, "--kill-child=KILL", "--mount-proc"),
                 *(str(paths.python), "-m", "roost_lab.node_init", self.name, str(self.directory)),
-                *(str(paths.supervisord), str(self._conf)),
+                *(str(paths.ha), str(paths.supervisord), str(self._conf)),
             ),
             paths.log(self.name),
             environment={"PYTHONPATH": str(Path(__file__).parents[1])},
@@ -129,53 +135,63 @@ class Node:
 
     def start(self) -> None:
         """Boot it, where it is off, and wait until its libvirtd runs."""
-        network_of = self._site.network
-        network_of.add(self.name, self.address)
-        if self._power.state(self.name) not in supervisor.ALIVE:
-            self._site.paths.socket(self.name).unlink(missing_ok=True)
-            self._power.start(self.name)
-            self.wait()
-            return
+        self._site.network.add(self.name, self.address)
+        booted = self._power.switch_on(self._site.paths.socket(self.name))
         self.wait()
-        self.init.update()
+        if not booted:
+            for program in self.init.states():
+                self.init.signal(program, "CONT")
+            self.init.update()
 
     def wait(self, timeout_s: float = 60) -> None:
         """Wait until libvirtd runs on it."""
-        wait_for(
-            f"{self.name} boots",
-            lambda: self.init.answers() and self.init.state(LIBVIRTD) == supervisor.RUNNING,
-            timeout_s=timeout_s,
-            log=self._log,
-            gave_up=self._dead,
-        )
-
-    def _dead(self) -> str | None:
-        state = self._power.state(self.name)
-        return None if state in supervisor.ALIVE else f"it ended ({state.lower()})"
+        self._power.wait(lambda: self.init.state(LIBVIRTD) == supervisor.RUNNING, timeout_s)
 
     def kill(self) -> None:
         """Cut its power: SIGKILL to every process on it; returns when none is left."""
-        space = self._pid_namespace()
-        self._power.kill(self.name)
-        wait_for(
-            f"{self.name} dies",
-            lambda: self._power.state(self.name) not in supervisor.ALIVE and not _alive(space),
-            timeout_s=20,
-            log=self._log,
-        )
+        self._power.switch_off()
 
     def shut_down(self) -> None:
         """Let its programs end in good order, then cut its power; desktops are not asked."""
-        if self._power.state(self.name) not in supervisor.ALIVE:
+        if not self._power.on:
             return
         if self.init.answers():
-            self.init.stop(AGENT) if AGENT in self.init.states() else None
-            self.init.stop(LIBVIRTD)
+            programs = self.init.states()
+            for program in (GUARD, AGENT, LIBVIRTD):
+                if program in programs:
+                    self.init.signal(program, "CONT")
+                    self.init.stop(program)
         self.kill()
+
+    # --- its links ----------------------------------------------------------------------------
+
+    def cut(self, *, storage: bool = True) -> None:
+        """Partition it; with ``storage``, from the directory that nodes share, too."""
+        network.cut(self.name)
+        if storage:
+            (self.directory / STORAGE_CUT).touch()
+            if self._power.on and not self._storage_is_cut():
+                run([*self.enter(), "mount", *CUT, HA])
+
+    def heal(self) -> None:
+        """Undo `cut`."""
+        network.heal(self.name)
+        (self.directory / STORAGE_CUT).unlink(missing_ok=True)
+        if self._power.on and self._storage_is_cut():
+            run([*self.enter(), "umount", HA])
+
+    def _storage_is_cut(self) -> bool:
+        # proc(5), mountinfo: field 5 is the mount point, the last but one the source.
+        table = Path(f"/proc/{self._power.init_pid()}/mountinfo").read_text()
+        mounts = [line.split() for line in table.splitlines()]
+        over = [fields[-2] for fields in mounts if fields[4] == HA]
+        return bool(over) and over[-1] == CUT[-1]
+
+    # --- what it looks like -------------------------------------------------------------------
 
     def state(self) -> str:
         """``off``, ``cut`` (runs without a network), ``booting`` or ``on``."""
-        if self._power.state(self.name) not in supervisor.ALIVE:
+        if not self._power.on:
             return "off"
         if network.is_cut(self.name):
             return "cut"
@@ -187,40 +203,6 @@ class Node:
 
     def enter(self) -> list[str]:
         """The words before a command that make it run on this node."""
-        pid = self._power.pid(self.name)
-        children = _children(pid) if pid is not None else []
-        if not children:
-            raise LabError(f"{self.name} is off")
         spaces = ("--mount", "--uts", "--ipc", "--net", "--pid")
-        return [str(find("nsenter")), "--target", str(children[0]), *spaces, "--"]
-
-    def _pid_namespace(self) -> str | None:
-        """The PID namespace of what the lab's supervisor keeps for this node."""
-        pid = self._power.pid(self.name)
-        if pid is None:
-            return None
-        try:
-            return str(Path(f"/proc/{pid}/ns/pid_for_children").readlink())
-        except OSError:
-            return None  # it ended while we looked
-
-
-def _children(pid: int) -> list[int]:
-    """The processes a process has started (proc(5), /proc/PID/task/TID/children)."""
-    try:
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
-
-
-def _alive(space: str | None) -> bool:
-    """Whether any process is left in a PID namespace."""
-    if space is None:
-        return False
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if str((process / "ns/pid").readlink()) == space:
-                return True
-        except OSError:
-            continue  # it ended while we looked
-    return False
+        target = str(self._power.init_pid())
+        return [str(find("nsenter")), "--target", target, *spaces, "--"]

@@ -59,6 +59,16 @@ class Paths:
         return self.state / "storage"
 
     @property
+    def ha(self) -> Path:
+        """The directory in which the nodes watch each other."""
+        return self.state / "ha"
+
+    @property
+    def fence(self) -> Path:
+        """How the nodes' fence devices behave."""
+        return self.state / "fence"
+
+    @property
     def imports(self) -> Path:
         """From here imaging takes images by path."""
         return self.state / "import"
@@ -97,7 +107,9 @@ class Paths:
 
     def make(self) -> None:
         """Make the directories that several parts share."""
-        for path in (self.state, self.cache, self.logs, self.sockets, self.storage, self.imports):
+        for path in (self.state, self.cache, self.logs, self.sockets, self.imports):
+            path.mkdir(parents=True, exist_ok=True)
+        for path in (self.storage, self.ha, self.fence):
             path.mkdir(parents=True, exist_ok=True)
         for path in (self.secrets, self.certs, self.nodes):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)

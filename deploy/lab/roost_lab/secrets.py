@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import secrets
 from pathlib import Path
 
@@ -25,6 +26,13 @@ class Secrets:
     def password(self, name: str) -> str:
         """A password of this name."""
         return self.password_file(name).read_text().strip()
+
+    def sealing_key_file(self, name: str) -> Path:
+        """The key with which a service seals what it keeps for others: base64 of 32 bytes."""
+        path = self._directory / name
+        if not path.exists():
+            write_private(path, base64.urlsafe_b64encode(secrets.token_bytes(32)).decode() + "\n")
+        return path
 
     def signing_key_file(self) -> Path:
         """The Ed25519 key with which broker signs access tokens, PEM."""

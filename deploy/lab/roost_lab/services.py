@@ -11,7 +11,16 @@ from roost_lab.postgres import PostgresServer
 from roost_lab.process import run
 from roost_lab.rabbitmq import RabbitServer, amqp_url
 from roost_lab.secrets import Secrets
-from roost_lab.site import AGENT_PORT, AMQP_PORT, DATABASE, SERVICE_PORTS, NodePlan, Site
+from roost_lab.site import (
+    AGENT_PORT,
+    AMQP_PORT,
+    DATABASE,
+    HTTP_PORT,
+    SERVICE_PORTS,
+    Copy,
+    NodePlan,
+    Site,
+)
 from roost_lab.supervisor import Program
 
 CENTRAL = tuple(SERVICE_PORTS)
@@ -63,9 +72,10 @@ class Services:
             self._postgres.create_role(role, self._database_password(service))
             self._postgres.create_schema(DATABASE, schema(service), role)
 
-    def environment(self, service: str) -> dict[str, str]:
-        """The settings of a central service."""
+    def environment(self, copy: Copy) -> dict[str, str]:
+        """The settings of a copy of a central service."""
         paths = self._site.paths
+        service = copy.service
         prefix = f"ROOST_{service.replace('-', '_').upper()}_"
         settings = {
             "DATABASE_URL": self._postgres.url(
@@ -78,14 +88,17 @@ class Services:
                 self._bus_password(service),
                 rabbit_definitions.VHOST,
             ),
-            "LISTEN": f"127.0.0.1:{SERVICE_PORTS[service]}",
-            "JWKS_URL": f"http://127.0.0.1:{SERVICE_PORTS['broker']}/api/v1/auth/jwks",
+            "LISTEN": copy.address,
+            # By the front: any copy of broker will do.
+            "JWKS_URL": f"http://127.0.0.1:{HTTP_PORT}/api/v1/auth/jwks",
         }
         if service == "broker":
             settings |= {
                 "SIGNING_KEY_FILE": str(self._secrets.signing_key_file()),
                 "ADMIN_PASSWORD_FILE": str(self._secrets.password_file("admin-password")),
             }
+        if service == "ha-monitor":
+            settings |= {"SECRET_KEY_FILE": str(self._secrets.sealing_key_file("ha-monitor-key"))}
         if service == "imaging":
             settings |= {"IMPORT_DIR": str(paths.imports), "STORAGE_ROOT": str(paths.storage)}
         return {prefix + name: value for name, value in settings.items()}
@@ -111,22 +124,22 @@ class Services:
         }
         return {f"ROOST_HOST_AGENT_{name}": value for name, value in settings.items()}
 
-    def program(self, service: str) -> Program:
-        """What the supervisor runs for a central service."""
+    def program(self, copy: Copy) -> Program:
+        """What a machine runs for a copy of a central service."""
         paths = self._site.paths
         return Program(
-            service,
-            (str(paths.python), "-m", package(service)),
-            paths.log(service),
-            environment=self.environment(service),
-            priority=400,
+            copy.name,
+            (str(paths.python), "-m", package(copy.service)),
+            paths.log(copy.name),
+            environment=self.environment(copy),
+            autostart=True,
         )
 
     def migrate(self, service: str, environment: Mapping[str, str]) -> None:
         """Bring a service's schema up to date."""
         run(
             [self._site.paths.python, "-m", package(service), "migrate"],
-            env={**environment, **self.environment(service)},
+            env={**environment, **self.environment(Copy(service, 1))},
         )
 
     def _bus_password(self, name: str) -> str:
@@ -136,9 +149,9 @@ class Services:
         return self._secrets.password(f"database-{name}")
 
 
-def is_ready(service: str) -> bool:
-    """Whether a central service says that it can work."""
-    url = f"http://127.0.0.1:{SERVICE_PORTS[service]}/readyz"
+def is_ready(copy: Copy) -> bool:
+    """Whether a copy of a central service says that it can work."""
+    url = f"http://{copy.address}/readyz"
     try:
         with _OPENER.open(url, timeout=3) as answer:
             return bool(answer.status == 200)

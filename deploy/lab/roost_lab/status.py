@@ -19,8 +19,11 @@ def show(lab: Lab) -> bool:
         print("The lab is down. `make up` brings it up.")
         return False
     states = lab.supervisor.states()
-    node_names = {node.name for node in lab.nodes}
-    rows = [(name, state.lower(), "") for name, state in states.items() if name not in node_names]
+    shown_below = {node.name for node in lab.nodes} | {place.name for place in lab.machines}
+    rows = [(name, state.lower(), "") for name, state in states.items() if name not in shown_below]
+    for place in lab.machines:
+        rows.append((place.name, place.state(), ""))
+        rows += [(f"  {name}", state.lower(), "") for name, state in place.programs().items()]
     for node in lab.nodes:
         inside = ", ".join(f"{name} {state.lower()}" for name, state in node.programs().items())
         rows.append((node.name, node.state(), f"{node.address}  {inside}"))

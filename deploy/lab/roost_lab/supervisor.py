@@ -189,7 +189,11 @@ class Supervisor:
 
     def kill(self, program: str) -> None:
         """SIGKILL to a program's process; nothing where it does not run."""
-        self._call("signalProcess", program, "KILL", ignore=_NOT_RUNNING)
+        self.signal(program, "KILL")
+
+    def signal(self, program: str, name: str) -> None:
+        """A signal (``STOP``, ``CONT`` …) to a program's process; nothing where it does not run."""
+        self._call("signalProcess", program, name, ignore=_NOT_RUNNING)
 
     def wait_until(self, program: str, states: Iterable[str], timeout_s: float = 60) -> None:
         """Wait until a program is in one of these states."""

@@ -29,7 +29,8 @@ Next:
     "$ROOST_URL/api/v1/launch" | remote-viewer -
   make status                    every part of it
   deploy/lab/node node-a kill    a node dies; cut, heal, start, status, …
-  deploy/lab/service broker kill one program crashes and comes back; restart, status
+  deploy/lab/service broker kill one program crashes and comes back; stop, start, freeze, …
+  deploy/lab/machine 2 kill      all copies on one machine die (make up COPIES=2); start, status
   make down                      everything goes"""
 
 
@@ -52,6 +53,7 @@ def variables(
         ),
         "ROOST_DATABASE_URL": postgres.url(sites.DATABASE, "postgresql"),
         "ROOST_NODES": ",".join(node.name for node in site.nodes),
+        "ROOST_COPIES": str(site.copies),
     }
 
 

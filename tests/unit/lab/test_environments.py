@@ -13,6 +13,7 @@ from roost_imaging.settings import Settings as Imaging
 from roost_inventory.settings import Settings as Inventory
 from roost_lab import site
 from roost_lab.ca import host_subject
+from roost_lab.network import Network
 from roost_lab.paths import Paths
 from roost_lab.postgres import PostgresServer
 from roost_lab.rabbitmq import RabbitServer
@@ -25,6 +26,9 @@ SETTINGS: dict[str, type[ServiceSettings]] = {
     "imaging": Imaging,
     "ha-monitor": HaMonitor,
 }
+
+
+_EMPTY = (Paths(Path("/srv/roost")), Network("10.77.0.0/24"), ())
 
 
 @pytest.fixture
@@ -56,17 +60,33 @@ def accepted(
 def test_a_services_settings(
     services: Services, service: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = accepted(SETTINGS[service], services.environment(service), monkeypatch)
-    assert made.listen == f"127.0.0.1:{site.SERVICE_PORTS[service]}"
+    copy = site.Copy(service, 2)
+    made = accepted(SETTINGS[service], services.environment(copy), monkeypatch)
+    assert made.listen == copy.address
     for _, value in made:
         if isinstance(value, Path) and value.suffix == ".pem":
             assert value.exists()
 
 
 def test_accounts_are_every_services_own(services: Services) -> None:
-    urls = [value for name in CENTRAL for value in services.environment(name).values()]
+    copies = [site.Copy(name, 1) for name in CENTRAL]
+    urls = [value for copy in copies for value in services.environment(copy).values()]
     passwords = [url.split(":")[2].split("@")[0] for url in urls if "@" in url]
     assert len(passwords) == len(set(passwords)) == 2 * len(CENTRAL)
+
+
+@pytest.mark.parametrize("service", CENTRAL)
+def test_copies_differ_in_where_they_listen_alone(services: Services, service: str) -> None:
+    one, other = (services.environment(site.Copy(service, number)) for number in (1, 2))
+    different = {name.rpartition("_")[2] for name in one if one[name] != other[name]}
+    assert different == {"LISTEN"}
+
+
+def test_no_copy_needs_a_certain_other_one(services: Services) -> None:
+    ports = {f":{copy.port}/" for copy in site.Site(*_EMPTY, copies=3).all_copies()}
+    for service in CENTRAL:
+        values = services.environment(site.Copy(service, 1)).values()
+        assert not [value for value in values if any(port in value for port in ports)]
 
 
 def test_an_agents_settings(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
