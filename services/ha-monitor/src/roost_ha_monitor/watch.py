@@ -23,6 +23,7 @@ from roost_ha_monitor.alerts import Key
 from roost_ha_monitor.detector import Policy, State, Transition, step
 from roost_ha_monitor.ears import Ears
 from roost_ha_monitor.model import Host
+from roost_ha_monitor.notifications.announce import announce
 from roost_ha_monitor.repository import Alerts, Hosts
 
 logger = log.get_logger(__name__)
@@ -167,8 +168,8 @@ async def _record_alerts(transaction: Transaction, plan: alerts.Plan, wall: date
     for wanted in plan.to_raise:
         raised = await repository.open(wanted, wall)
         if raised is not None:
-            transaction.emit(raised.raised())
+            await announce(transaction, raised.raised())
     for key in plan.to_clear:
         over = await repository.lock_open(key)
         if over is not None:
-            transaction.emit(over.clear(wall, "It is over."))
+            await announce(transaction, over.clear(wall, "It is over."))

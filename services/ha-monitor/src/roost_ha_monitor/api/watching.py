@@ -16,6 +16,7 @@ from roost_common.outbox import UnitOfWork
 from roost_ha_monitor.alerts import HOST_DOWN, LIBVIRT_DOWN
 from roost_ha_monitor.ears import Ears
 from roost_ha_monitor.leading import LEASE
+from roost_ha_monitor.notifications.announce import announce
 from roost_ha_monitor.repository import Alerts, Hosts, holder
 from roost_ha_monitor.schemas import AlertView, HostView, LeaderView
 
@@ -64,7 +65,7 @@ class Api:
             for alert in (HOST_DOWN, LIBVIRT_DOWN):
                 over = await Alerts(transaction.session).lock_open((alert, node))
                 if over is not None:
-                    transaction.emit(over.clear(now, host.reason))
+                    await announce(transaction, over.clear(now, host.reason))
 
     async def list_alerts(
         self,
