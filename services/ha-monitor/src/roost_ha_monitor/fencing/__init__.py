@@ -1,0 +1,1 @@
+"""Making sure that a host is off, through ClusterLabs fence agents."""

@@ -1,0 +1,24 @@
+"""Which nodes are to end their desktops themselves when their lease ends. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from roost_ha_monitor.detector import Pulse
+
+
+def armed(
+    pulses: Mapping[str, Pulse], with_device: Collection[str], *, disarmed: bool
+) -> frozenset[str]:
+    """Of the nodes that beat now, those that are granted an *armed* lease.
+
+    A node with a fence device needs none: the device is faster and surer, and a node that is cut
+    off goes on until it is used. Nor does anybody while high availability is disarmed, or while
+    the nodes that beat do not all see each other in one shared directory: a node that cannot see
+    whether its peers are granted ends what a peer in the other directory could not take over.
+    """
+    if disarmed or len({pulse.witness for pulse in pulses.values()}) > 1:
+        return frozenset()
+    return frozenset(
+        node for node, pulse in pulses.items() if pulse.lease_s > 0 and node not in with_device
+    )
