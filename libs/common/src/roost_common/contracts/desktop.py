@@ -326,6 +326,11 @@ class DomainObservation(Body):
     problem: Problem | None = Field(default=None, description="Why the last ensure did not do")
     guest: GuestInfo | None = None
     stats: DomainStats | None = None
+    migrating: bool = Field(
+        default=False,
+        description="It is on its way from here to another node, and its absence there says "
+        "nothing yet",
+    )
 
 
 class DomainObserved(Event, name="domain.observed.v1"):
