@@ -44,6 +44,7 @@ class Observer:
         self._said: dict[UUID, DomainObservation] = {}
         self._removed: dict[UUID, int] = {}
         self._refused: dict[UUID, tuple[int, Problem]] = {}
+        self._leaving: dict[UUID, int] = {}
 
     def stamp(self) -> datetime:
         """Now, and later than every stamp before: an older look is told from a newer one by it.
@@ -71,6 +72,14 @@ class Observer:
         while len(self._removed) > REMEMBERED:
             self._removed.pop(next(iter(self._removed)))
 
+    def note_leaving(self, desktop_id: UUID, generation: int) -> None:
+        """It is being moved away with this generation: when it is gone, somebody wanted it so."""
+        self._leaving[desktop_id] = generation
+
+    def note_stays(self, desktop_id: UUID) -> None:
+        """It is not being moved any more."""
+        self._leaving.pop(desktop_id, None)
+
     def note_refused(self, desktop_id: UUID, generation: int, problem: Problem) -> None:
         """This generation could not be brought about."""
         self._refused[desktop_id] = (generation, problem)
@@ -84,7 +93,7 @@ class Observer:
     def absent(self, desktop_id: UUID, at: datetime) -> DomainObservation:
         """A desktop that is not defined here: removed, refused, or gone without our doing."""
         refused, problem = self._refused.get(desktop_id, (0, None))
-        removed = self.removed(desktop_id)
+        removed = max(self.removed(desktop_id), self._leaving.get(desktop_id, 0))
         said = self._said.get(desktop_id)
         known = 0 if said is None else said.generation
         reason: StopReason | None = None
@@ -120,6 +129,7 @@ class Observer:
             problem=refusal or view.problem,
             guest=view.guest if guest else None,
             stats=view.stats,
+            migrating=view.migrating,
         )
 
     def report(

@@ -14,6 +14,7 @@ from roost_common.contracts.desktop import EnsureDesktop, Power
 from roost_common.errors import Outage, RoostError, Unavailable
 from roost_host_agent import metrics
 from roost_host_agent.hypervisor.driver import DomainView, Hypervisor
+from roost_host_agent.hypervisor.migration import MIGRATING
 from roost_host_agent.observer import Observer
 from roost_host_agent.plan import Action, Remove, Start, is_outdated, is_over, plan
 
@@ -87,6 +88,11 @@ class Reconciler:
         except Outage:
             raise
         except RoostError as refusal:
+            if refusal.code == MIGRATING:
+                # Neither here nor there for now. It is not refused either: inventory asks again.
+                metrics.ENSURES.labels("migrating").inc()
+                logger.info("desktop.migrating", **_facts(command))
+                return
             self._observer.note_refused(desktop_id, generation, refusal.problem)
             metrics.ENSURES.labels("refused").inc()
             logger.warning(

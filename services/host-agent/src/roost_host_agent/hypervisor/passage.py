@@ -41,14 +41,16 @@ def of(domain: libvirt.virDomain, state: tuple[int, int], *, marked: bool) -> Pa
     """
     if state == _LEFT:
         return Passage.LEFT
-    if state not in HELD and not marked:
+    held = state in HELD
+    if not held and not marked:
         return None
     try:
         job = domain.jobStats(0)
     except libvirt.libvirtError as error:
         # "migration statistics are available only on the source host"
         if error.get_error_code() == libvirt.VIR_ERR_OPERATION_UNSUPPORTED:
-            return Passage.ARRIVING
+            # A guest that runs has arrived, though libvirt is not done with it.
+            return Passage.ARRIVING if held else None
         if error.get_error_code() in {
             libvirt.VIR_ERR_OPERATION_INVALID,  # it does not run any more
             libvirt.VIR_ERR_NO_DOMAIN,
@@ -65,7 +67,12 @@ def of(domain: libvirt.virDomain, state: tuple[int, int], *, marked: bool) -> Pa
 
 def now(domain: libvirt.virDomain) -> Passage | None:
     """The passage of a domain at this moment."""
-    state, reason = domain.state()[:2]
+    try:
+        state, reason = domain.state()[:2]
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return None
+        raise
     return of(domain, (state, reason), marked=True)
 
 
