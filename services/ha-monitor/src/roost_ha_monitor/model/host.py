@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
@@ -11,6 +12,8 @@ from roost_common.contracts.host import (
     Health,
     HealthFact,
     HostDown,
+    HostPoweredOff,
+    HostPoweredOn,
     HostRecovered,
     HostSuspected,
     HostUp,
@@ -45,6 +48,14 @@ class Host(Base):
     probation: Mapped[bool] = mapped_column(default=False)
     libvirt: Mapped[bool] = mapped_column(default=True)
     last_beat_at: Mapped[datetime | None]
+    agent_id: Mapped[UUID | None]
+    """The last run of its agent that was heard by who decided."""
+    address: Mapped[str] = mapped_column(sa.String(255), default="")
+    armed: Mapped[bool] = mapped_column(default=False)
+    """Armed grants may have been sent to it, and no unarmed one since: changed *before* they
+    are, either way (`granting`)."""
+    waking: Mapped[bool] = mapped_column(default=False)
+    """It is off and was switched on."""
 
     def change(
         self, health: Health, sequence: int, since: datetime, reason: str, *, probation: bool
@@ -56,7 +67,7 @@ class Host(Base):
         if sequence != self.sequence + 1:
             raise Conflict("ha.overtaken", "Another copy changed {node} first.", node=self.node)
         self.health, self.sequence, self.since, self.reason = health, sequence, since, reason
-        self.probation = probation
+        self.probation, self.waking = probation, False
         return _FACTS[health](node=self.node, sequence=sequence, since=since, reason=reason)
 
     def remove(self, now: datetime, by: str) -> None:
@@ -74,3 +85,20 @@ class Host(Base):
         self.health = None
         self.sequence += 1
         self.since, self.reason, self.probation = now, f"Removed by {by}.", False
+        self.waking, self.armed = False, False
+
+    def switched_off(self, now: datetime, reason: str) -> HostPoweredOff:
+        """It is off on purpose, and proven to be."""
+        self.health, self.probation, self.waking = Health.OFF, False, False
+        self._next(now, reason)
+        return HostPoweredOff(node=self.node, sequence=self.sequence, since=now, reason=self.reason)
+
+    def switched_on(self, now: datetime, reason: str) -> HostPoweredOn:
+        """Its device says that it is on; what it is otherwise, its beats will tell."""
+        self.waking = self.health is Health.OFF
+        self._next(now, reason)
+        return HostPoweredOn(node=self.node, sequence=self.sequence, since=now, reason=self.reason)
+
+    def _next(self, now: datetime, reason: str) -> None:
+        self.sequence += 1
+        self.since, self.reason = now, reason
