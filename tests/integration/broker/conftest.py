@@ -28,6 +28,7 @@ from roost_common.contracts.desktop import (
     DesktopCreated,
     DesktopCreateRefused,
     DesktopDeleted,
+    DesktopNotFound,
     DesktopStarted,
     DesktopStartRefused,
     DesktopState,
@@ -92,6 +93,8 @@ class Inventory:
         self.closed: list[CloseDisplay] = []
         self.holding = False
         """Take commands and do nothing."""
+        self.deaf = False
+        """Commands are lost."""
         self.problem: Problem | None = None
         """What keeps desktops from starting."""
         self.refusal: Problem | None = None
@@ -234,11 +237,14 @@ class Inventory:
     async def _command(self, delivery: Delivery) -> None:
         message = delivery.message
         self.commands.append(message)
+        if self.deaf:
+            return
         if isinstance(message, CreateDesktop):
             await self._create(message)
             return
         view = self.views.get(getattr(message, "desktop_id"))  # noqa: B009 - all four have it
         if view is None:
+            await self.say(DesktopNotFound(desktop_id=UUID(message.subject)))
             return
         if isinstance(message, DeleteDesktop):
             await self.change(view.id, state=DesktopState.DELETED, boot_id=None, spice=None)

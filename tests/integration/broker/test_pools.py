@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from roost_common.contracts.base import Problem
-from roost_common.contracts.desktop import CreateDesktop, DeleteDesktop, ReimageDesktop
+from roost_common.contracts.desktop import (
+    CreateDesktop,
+    DeleteDesktop,
+    DesktopNotFound,
+    ReimageDesktop,
+)
 from roost_common.contracts.host import GuestSize, PlacementLimitsChanged
 from roost_common.contracts.session import PoolChanged
 from roost_common.contracts.template import TemplateDeleted
@@ -175,6 +180,50 @@ async def test_a_desktop_that_somebody_else_deletes(ready_site: Any) -> None:
     ended = await site.becomes(opened["session_id"], "ended")
     assert ended["end_reason"] == "desktop-deleted"
     await site.settled(total=1, free=1, assigned=0)
+
+
+async def test_a_desktop_that_inventory_has_lost_is_replaced(ready_site: Any) -> None:
+    site = ready_site
+    opened = (await site.launch(site.ann, pool="win")).json()
+    lost = UUID(opened["desktop"]["id"])
+    del site.inventory.views[lost]
+    # While its user has it, nothing that inventory says of it takes it away.
+    await site.inventory.say(DesktopNotFound(desktop_id=lost))
+    await site.template(2)  # what came before it has been handled
+    assert (await site.session(opened["session_id"]))["state"] == "pending"
+    await site.call("DELETE", f"/sessions/{opened['session_id']}")
+    await site.settled(total=1, free=1)
+    assert lost not in site.inventory.views
+    assert await site.sql(f"select count(*) from pool_desktops where id = '{lost}'") == 0
+
+
+async def test_a_pool_goes_also_when_inventory_has_lost_its_desktops(
+    ready_site: Any, eventually: Any
+) -> None:
+    site = ready_site
+    site.inventory.views.clear()
+    assert (await site.call("DELETE", "/pools/win")).status_code == 202
+
+    async def gone() -> bool:
+        return bool((await site.call("GET", "/pools/win")).status_code == 404)
+
+    await eventually(gone)
+
+
+async def test_not_found_says_nothing_of_what_is_still_to_be_made(
+    site: Any, eventually: Any
+) -> None:
+    await site.template()
+    site.inventory.deaf = True
+    await site.pool()
+
+    async def asked() -> Any:
+        return site.inventory.of(CreateDesktop)
+
+    (create, *_) = await eventually(asked)
+    await site.inventory.twice(site, [DesktopNotFound(desktop_id=create.desktop_id)], 1)
+    found = f"select count(*) from pool_desktops where id = '{create.desktop_id}'"
+    assert await site.sql(found) == 1
 
 
 async def test_a_template_that_is_gone(ready_site: Any, eventually: Any) -> None:

@@ -43,11 +43,15 @@ class Site:
 
     # --- driving ------------------------------------------------------------------------------
 
-    async def tell(self, message: Message, *, message_id: UUID | None = None) -> None:
+    async def tell(
+        self, message: Message, *, message_id: UUID | None = None, redelivered: bool = False
+    ) -> None:
         """Hand one message to inventory; its envelope's time is the site's."""
         one = delivery(message, message_id=message_id)
         envelope = one.envelope.model_copy(update={"time": self.clock.now()})
-        await self.handlers.handle(one.model_copy(update={"envelope": envelope}))
+        await self.handlers.handle(
+            one.model_copy(update={"envelope": envelope, "redelivered": redelivered})
+        )
 
     async def reconcile(self) -> None:
         """Let the loop do all that is due now."""

@@ -13,8 +13,11 @@ from roost_common.contracts.base import Message
 from roost_common.contracts.desktop import (
     CreateDesktop,
     DeleteDesktop,
+    DesktopChanged,
     DesktopCreated,
     DesktopCreateRefused,
+    DesktopDeleted,
+    DesktopNotFound,
     DesktopState,
     Power,
     ReimageDesktop,
@@ -132,7 +135,61 @@ async def test_nothing_wakes_the_dead(site: Site) -> None:
     await site.tell(DeleteDesktop(desktop_id=desktop))
     await site.settle()
     assert await site.rows("desktops") == before
-    assert (await site.names_said(desktop)).count("deleted") == 1
+    gone = await site.spoken(DesktopDeleted)
+    assert len(gone) == 5, "whoever asks is answered"
+    assert len({event.desktop.revision for event in gone}) == 1, "and nothing new has happened"
+
+
+@pytest.mark.parametrize("kind", ["create", "power", "reimage"])
+async def test_an_order_that_changes_nothing_is_answered_with_what_is(
+    site: Site, kind: str
+) -> None:
+    await site.add_node("n1")
+    desktop = await site.create(1)
+    await site.settle()
+    await site.tell(ReimageDesktop(desktop_id=desktop, disk_generation=2))
+    await site.settle()
+    view = (await site.row(desktop)).view()
+    before = await site.spoken(DesktopChanged)
+    if kind == "create":
+        await site.create(1)
+    elif kind == "power":
+        await site.tell(SetDesktopPower(desktop_id=desktop, power=Power.ON))
+    else:
+        await site.tell(ReimageDesktop(desktop_id=desktop, disk_generation=2))
+    said = (await site.spoken(DesktopChanged))[len(before) :]
+    assert [event.desktop for event in said] == [view]
+    await site.settle()
+    assert (await site.row(desktop)).view() == view
+
+
+ORDERS = [
+    SetDesktopPower(desktop_id=UUID(int=1), power=Power.ON),
+    ReimageDesktop(desktop_id=UUID(int=1), disk_generation=2),
+    DeleteDesktop(desktop_id=UUID(int=1)),
+]
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=lambda message: message.name)
+async def test_an_order_for_what_is_not_there_and_does_not_come_is_answered(
+    site: Site, order: Message
+) -> None:
+    message_id = uuid4()
+    with pytest.raises(Unavailable):
+        await site.tell(order, message_id=message_id)
+    assert await site.spoken(DesktopNotFound) == []
+    for _ in range(2):
+        await site.tell(order, message_id=message_id, redelivered=True)
+    (answer,) = await site.spoken(DesktopNotFound)
+    assert answer.desktop_id == UUID(int=1)
+
+
+async def test_a_creation_that_comes_after_its_deletion_makes_nothing(site: Site) -> None:
+    await site.tell(DeleteDesktop(desktop_id=UUID(int=1)), redelivered=True)
+    await site.create(1)
+    assert await site.rows("desktops") == []
+    assert len(await site.spoken(DesktopNotFound)) == 2
+    assert await site.spoken(DesktopCreated) == []
 
 
 async def test_a_desktop_deleted_while_its_disk_is_made_leaves_nothing(site: Site) -> None:

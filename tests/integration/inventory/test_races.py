@@ -14,6 +14,7 @@ from tests.integration.inventory.site import Site
 from tests.unit.inventory.stage import FakeNode
 
 from roost_common.contracts.desktop import (
+    DeleteDesktop,
     DesktopCreated,
     DesktopCreateRefused,
     DesktopStartRefused,
@@ -118,6 +119,15 @@ async def test_one_command_handled_twice_at_once_makes_one_desktop(new_copy: New
         await asyncio.gather(*(copy.create(number) for copy in copies))
     assert len(await copies[0].spoken(DesktopCreated)) == 10
     assert await copies[0].spoken(DesktopCreateRefused) == []
+
+
+async def test_what_is_made_and_deleted_at_once_is_never_left_over(new_copy: NewCopy) -> None:
+    copies = [new_copy(), new_copy()]
+    for number in range(1, 11):
+        delete = DeleteDesktop(desktop_id=UUID(int=number))
+        await asyncio.gather(copies[0].create(number), copies[1].tell(delete, redelivered=True))
+    left = [row for row in await copies[0].rows("desktops") if not row["deleting"]]
+    assert left == []
 
 
 async def test_a_node_heard_by_two_copies_at_once_is_enrolled_once(new_copy: NewCopy) -> None:

@@ -54,6 +54,16 @@ def test_a_desktop_whose_own_trouble_lasts_gets_a_fresh_disk() -> None:
         assert Reimage(1, 2) not in plan(wish(spare=1), [other], 0, NOW)
 
 
+def test_what_has_not_come_for_long_is_asked_for_whatever_is_known_of_it() -> None:
+    for state in (DesktopState.STARTING, DesktopState.UNKNOWN, DesktopState.RUNNING):
+        phase = Phase.TROUBLED if state is DesktopState.UNKNOWN else Phase.COMING
+        one = member(1, phase, state=state, commanded_at=LONG_AGO, problem="host.unreachable")
+        assert Start(1) not in plan(wish(spare=1), [one], 0, NOW)
+        old = replace(one, since=LONG_AGO)
+        assert Start(1) in plan(wish(spare=1), [old], 0, NOW)
+        assert Start(1) not in plan(wish(spare=1), [replace(old, commanded_at=NOW)], 0, NOW)
+
+
 def test_an_empty_pool_gets_its_spare() -> None:
     assert plan(wish(), [], 0, NOW) == [Create("win-1"), Create("win-2")]
 

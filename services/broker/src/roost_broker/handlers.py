@@ -20,6 +20,7 @@ from roost_common.contracts.desktop import (
     DesktopCreateRefused,
     DesktopDeleted,
     DesktopFact,
+    DesktopNotFound,
     DesktopReimaged,
     DesktopStarted,
     DesktopStartRefused,
@@ -49,6 +50,7 @@ WORK: Final[QueueSpec] = service_queue(
     "broker",
     *DESKTOP_FACTS,
     DesktopCreateRefused,
+    DesktopNotFound,
     DomainObserved,
     PlacementLimitsChanged,
     TemplateCreated,
@@ -80,6 +82,7 @@ class Handlers:
         self._moved = moved
         self._table: dict[type[Message], Callable[[Transaction, Message], Awaitable[None]]] = {
             DesktopCreateRefused: self._create_refused,
+            DesktopNotFound: self._not_found,
             DomainObserved: self._domain_observed,
             PlacementLimitsChanged: self._limits_changed,
             TemplateCreated: self._template_created,
@@ -137,6 +140,17 @@ class Handlers:
             await transaction.session.delete(desktop)
         else:
             desktop.refuse(message.problem, self._unit.clock.now())
+
+    async def _not_found(self, transaction: Transaction, message: Message) -> None:
+        assert isinstance(message, DesktopNotFound)  # noqa: S101 - by the table
+        desktop = await Desktops(transaction.session).lock(message.desktop_id)
+        if desktop is None or desktop.session_id is not None:
+            return  # the end of the session asks again
+        if desktop.revision == 0 and not desktop.leaving:
+            return  # its creation is on its way, or is asked for again
+        logger.warning("desktop.lost", desktop=desktop.name, leaving=desktop.leaving)
+        self._after(transaction, desktop.pool_id)
+        await transaction.session.delete(desktop)
 
     # --- nodes and templates ------------------------------------------------------------------
 

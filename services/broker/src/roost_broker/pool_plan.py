@@ -20,6 +20,8 @@ FIRST_BACKOFF: Final = timedelta(seconds=5)
 LONGEST_BACKOFF: Final = timedelta(seconds=60)
 MENDED_AFTER: Final = timedelta(minutes=2)
 """Longer than inventory's own retries of a start need to get over a passing trouble."""
+UNHEARD: Final = timedelta(minutes=5)
+"""Longer than anything takes to come: news of it may be lost. Asking again brings them."""
 CREATED_AT_ONCE: Final = 50
 """Desktops asked for in one pass; the next pass follows at once."""
 
@@ -74,7 +76,8 @@ class AskAgain:
 
 @dataclass(frozen=True)
 class Start:
-    """It is clean and does not run."""
+    """It is to run. It is clean and does not; or it has not come, nobody knows why, and the answer
+    says how it is."""
 
     id: object
 
@@ -169,7 +172,7 @@ def _repeat(member: Member, now: datetime) -> Action | None:
             action = AskAgain(member.id)
         elif member.wanted_generation > member.disk_generation:
             action = Reimage(member.id, member.wanted_generation)
-        elif member.state is DesktopState.STOPPED:
+        elif member.state is DesktopState.STOPPED or now - member.since >= UNHEARD:
             action = Start(member.id)
     return action if _due(member, now) else None
 

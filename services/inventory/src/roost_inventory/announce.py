@@ -25,6 +25,12 @@ def differs(before: DesktopView, after: DesktopView) -> bool:
     return before.model_dump(exclude=set(_COUNTERS)) != after.model_dump(exclude=set(_COUNTERS))
 
 
+def again(view: DesktopView) -> DesktopFact:
+    """The event that says what is, for somebody who asks for what has been done."""
+    deleted = view.state is DesktopState.DELETED
+    return DesktopDeleted(desktop=view) if deleted else DesktopChanged(desktop=view)
+
+
 def event_for(  # noqa: PLR0911 - one line for each event
     before: DesktopView | None, after: DesktopView, *, disk_renewed: bool, why: StopReason
 ) -> DesktopFact:

@@ -9,7 +9,7 @@ from datetime import datetime
 from roost_common import log
 from roost_common.contracts.base import Message
 from roost_common.outbox import Transaction
-from roost_inventory.announce import differs, event_for
+from roost_inventory.announce import again, differs, event_for
 from roost_inventory.model import Desktop
 
 logger = log.get_logger(__name__)
@@ -38,9 +38,27 @@ def published(transaction: Transaction, *desktops: Desktop) -> Iterator[None]:
         transaction.emit(event)
 
 
+@contextmanager
+def answered(transaction: Transaction, desktop: Desktop) -> Iterator[None]:
+    """Whoever orders hears of the desktop: what the block changes, or else how it is.
+
+    So a consumer that has lost an event is put right by asking again.
+    """
+    revision = desktop.revision
+    yield
+    if desktop.revision == revision:
+        say_again(transaction, desktop)
+
+
 def emit(transaction: Transaction, message: Message, node: str | None) -> None:
     """Say something to a node, or to everybody, if and when the transaction commits."""
     transaction.emit(message, node=node)
+
+
+def say_again(transaction: Transaction, desktop: Desktop) -> Desktop:
+    """Say how it is; the revision tells everybody who knows that it is nothing new."""
+    transaction.emit(again(desktop.view()))
+    return desktop
 
 
 def publish_new(transaction: Transaction, desktop: Desktop, now: datetime) -> None:

@@ -11,6 +11,7 @@ from roost_common.contracts.desktop import (
     CreateDesktop,
     DeleteDesktop,
     DesktopCreateRefused,
+    DesktopNotFound,
     ReimageDesktop,
     SetDesktopPower,
     StopMode,
@@ -18,6 +19,7 @@ from roost_common.contracts.desktop import (
 from roost_common.errors import Unavailable
 from roost_common.outbox import Transaction, UnitOfWork
 from roost_inventory import orders
+from roost_inventory.changes import answered
 from roost_inventory.model import Desktop
 from roost_inventory.repository import Desktops
 from roost_inventory.settings import Settings
@@ -37,6 +39,11 @@ class Commands:
         """Make a desktop, or refuse for good."""
         async with self._unit.handling(delivery) as transaction:
             if transaction is None:
+                return
+            desktops = Desktops(transaction.session)
+            await desktops.claim(command.desktop_id)
+            if await desktops.is_revoked(command.desktop_id):
+                transaction.emit(DesktopNotFound(desktop_id=command.desktop_id))
                 return
             wanted = orders.NewDesktop(
                 id=command.desktop_id,
@@ -59,15 +66,18 @@ class Commands:
         async with self._unit.handling(delivery) as transaction:
             if transaction is None:
                 return
-            desktop = await self._known(transaction, command.desktop_id)
-            orders.set_power(
-                transaction,
-                desktop,
-                command.power,
-                self._order(delivery),
-                stop=StopMode.SHUTDOWN,
-                grace_s=self._settings.shutdown_grace_s,
-            )
+            desktop = await self._known(transaction, delivery, command.desktop_id)
+            if desktop is None:
+                return
+            with answered(transaction, desktop):
+                orders.set_power(
+                    transaction,
+                    desktop,
+                    command.power,
+                    self._order(delivery),
+                    stop=StopMode.SHUTDOWN,
+                    grace_s=self._settings.shutdown_grace_s,
+                )
             transaction.after_commit(self._wake)
 
     async def reimage(self, delivery: Delivery, command: ReimageDesktop) -> None:
@@ -75,15 +85,18 @@ class Commands:
         async with self._unit.handling(delivery) as transaction:
             if transaction is None:
                 return
-            desktop = await self._known(transaction, command.desktop_id)
-            orders.reimage(
-                transaction,
-                desktop,
-                command.disk_generation,
-                command.template,
-                power=command.power,
-                order=self._order(delivery),
-            )
+            desktop = await self._known(transaction, delivery, command.desktop_id)
+            if desktop is None:
+                return
+            with answered(transaction, desktop):
+                orders.reimage(
+                    transaction,
+                    desktop,
+                    command.disk_generation,
+                    command.template,
+                    power=command.power,
+                    order=self._order(delivery),
+                )
             transaction.after_commit(self._wake)
 
     async def delete(self, delivery: Delivery, command: DeleteDesktop) -> None:
@@ -91,8 +104,14 @@ class Commands:
         async with self._unit.handling(delivery) as transaction:
             if transaction is None:
                 return
-            desktop = await self._known(transaction, command.desktop_id)
-            orders.delete(transaction, desktop, self._order(delivery))
+            desktop = await self._known(transaction, delivery, command.desktop_id)
+            if desktop is None:
+                # Should its creation still come, it comes too late.
+                now = self._unit.clock.now()
+                await Desktops(transaction.session).revoke(command.desktop_id, now)
+                return
+            with answered(transaction, desktop):
+                orders.delete(transaction, desktop, self._order(delivery))
             transaction.after_commit(self._wake)
 
     def _order(self, delivery: Delivery) -> orders.Order:
@@ -103,15 +122,25 @@ class Commands:
         )
 
     @staticmethod
-    async def _known(transaction: Transaction, desktop_id: UUID) -> Desktop:
-        """The desktop, or its tombstone.
+    async def _known(
+        transaction: Transaction, delivery: Delivery, desktop_id: UUID
+    ) -> Desktop | None:
+        """The desktop, or its tombstone. None for one that is not there: that has been said.
 
-        Raises `Unavailable` for one nobody has heard of: its creation is on its way, and the
-        message comes again until it is there, or is given up.
+        Raises `Unavailable` the first time, for its creation may be on its way; when the message
+        comes again after a pause, it is not.
         """
         desktop = await Desktops(transaction.session).lock(desktop_id)
-        if desktop is None:
+        if desktop is not None:
+            return desktop
+        if not delivery.redelivered:
             raise Unavailable(
                 "desktop.not-yet-created", "Desktop {id} is not known yet.", id=str(desktop_id)
             )
-        return desktop
+        await Desktops(transaction.session).claim(desktop_id)
+        desktop = await Desktops(transaction.session).lock(desktop_id)
+        if desktop is not None:
+            return desktop  # it was made in this very moment
+        logger.warning("desktop.not-found", desktop=str(desktop_id), order=delivery.message.name)
+        transaction.emit(DesktopNotFound(desktop_id=desktop_id))
+        return None

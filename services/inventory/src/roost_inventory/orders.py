@@ -14,7 +14,7 @@ from roost_common.contracts.base import Problem
 from roost_common.contracts.desktop import Power, StopMode
 from roost_common.contracts.spec import DesktopSpec, TemplateRef
 from roost_common.outbox import Transaction
-from roost_inventory.changes import publish_new, published
+from roost_inventory.changes import publish_new, published, say_again
 from roost_inventory.model import Desktop
 from roost_inventory.placement import Demand, Overcommit, beyond_all
 from roost_inventory.repository import Desktops, Hosts
@@ -52,11 +52,12 @@ class NewDesktop:
 async def create(
     transaction: Transaction, wanted: NewDesktop, order: Order, overcommit: Overcommit
 ) -> Desktop | Problem:
-    """Make it, or say why it never will be. One that is there, or was, is given back as it is."""
+    """Make it, or say why it never will be. One that is there, or was, is given back as it is,
+    and told of once more."""
     desktops = Desktops(transaction.session)
     known = await desktops.get(wanted.id)
     if known is not None:
-        return known
+        return say_again(transaction, known)
     problem = await spec_problem(transaction, wanted.spec, overcommit)
     if problem is not None:
         return problem
@@ -74,7 +75,9 @@ async def create(
     if not await desktops.add(desktop):
         # Somebody was faster: with this very desktop, or with one of its name.
         known = await desktops.get(wanted.id)
-        return known or Problem(code=NAME_TAKEN, detail=f"There is a desktop {wanted.name}.")
+        if known is not None:
+            return say_again(transaction, known)
+        return Problem(code=NAME_TAKEN, detail=f"There is a desktop {wanted.name}.")
     publish_new(transaction, desktop, order.now)
     return desktop
 

@@ -11,6 +11,7 @@ from roost_inventory.model.projections import (
     Reading,
     Template,
 )
+from roost_inventory.model.revocation import Revocation
 
 __all__ = [
     "Administrative",
@@ -22,5 +23,6 @@ __all__ = [
     "NodeHealth",
     "Pool",
     "Reading",
+    "Revocation",
     "Template",
 ]

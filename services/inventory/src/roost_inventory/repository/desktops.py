@@ -13,13 +13,14 @@ from typing import NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from roost_common.contracts.base import Problem
 from roost_common.contracts.desktop import DesktopState, DomainState, Power, SpiceAddress
 from roost_common.contracts.session import SessionState
-from roost_inventory.model import Desktop, DesktopSession
+from roost_inventory.model import Desktop, DesktopSession, Revocation
 
 _LIVING = Desktop.deleted_at.is_(None)
 
@@ -92,6 +93,20 @@ class Desktops:
             query = query.where(_held_by(user))
         found: UUID | None = await self._session.scalar(query)
         return found
+
+    async def claim(self, desktop_id: UUID) -> None:
+        """Nobody else makes or revokes the desktop of this id until this transaction ends."""
+        key = sa.func.hashtextextended(f"desktop:{desktop_id}", 0)
+        await self._session.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
+
+    async def revoke(self, desktop_id: UUID, now: datetime) -> None:
+        """It is not to be made any more; the caller has claimed the id and found no desktop."""
+        insert = postgresql.insert(Revocation).values(desktop_id=desktop_id, revoked_at=now)
+        await self._session.execute(insert.on_conflict_do_nothing())
+
+    async def is_revoked(self, desktop_id: UUID) -> bool:
+        """Whether it was deleted before it was made."""
+        return await self._session.get(Revocation, desktop_id) is not None
 
     # --- many ---------------------------------------------------------------------------------
 
@@ -189,6 +204,7 @@ class Desktops:
     async def forget_deleted(self, before: datetime) -> None:
         """Drop the tombstones of long ago."""
         await self._session.execute(sa.delete(Desktop).where(Desktop.deleted_at < before))
+        await self._session.execute(sa.delete(Revocation).where(Revocation.revoked_at < before))
 
 
 def _held_by(user: str) -> sa.ColumnElement[bool]:
