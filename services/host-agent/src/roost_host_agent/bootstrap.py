@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import Final
 from uuid import uuid4
 
 from starlette.applications import Starlette
@@ -14,17 +18,29 @@ from roost_common import ops, topology
 from roost_common.bus import Bus, QuerySubscription, Subscription
 from roost_common.clock import Clock, SystemClock
 from roost_common.contracts.desktop import EnsureDesktop
+from roost_common.contracts.host import LeaseGranted
 from roost_common.service import Parts
 from roost_host_agent.address import towards
+from roost_host_agent.beat_file import BeatDirectory
 from roost_host_agent.handlers import Handlers, Trust
 from roost_host_agent.heartbeat import Heartbeat
-from roost_host_agent.hypervisor.driver import Hypervisor, outage
+from roost_host_agent.hypervisor.driver import DomainView, Hypervisor, outage
 from roost_host_agent.hypervisor.fake import FakeHypervisor
+from roost_host_agent.keeper import Keeper, LeaseEnded
+from roost_host_agent.lease import Lease
+from roost_host_agent.lease_file import LeaseFile, boot_time
+from roost_host_agent.leasehold import Leasehold, inherited
 from roost_host_agent.node import Node
 from roost_host_agent.observer import Observer
+from roost_host_agent.peer_watch import PeerWatch
 from roost_host_agent.reconciler import Reconciler
 from roost_host_agent.report import Reporter
+from roost_host_agent.restarted import RestartedDesktops
 from roost_host_agent.settings import CacheChoice, DriverName, Settings
+from roost_host_agent.stopping import Stopping
+
+LEASE_ENDED: Final = os.EX_TEMPFAIL
+"""Exit status of a run whose lease has ended: the supervisor is to start another one."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +73,21 @@ def build_agent(
     driver = driver or _driver(settings, address, clock)
     node = Node(settings.node, address, uuid4())
     observer = Observer(node, bus, clock)
-    reconciler = Reconciler(driver, observer, clock)
+    tenure = _tenure(settings, node, clock)
+    leasehold = tenure.leasehold
+    reconciler = Reconciler(
+        driver,
+        observer,
+        clock,
+        starts_at_once=settings.starts_at_once,
+        admit=leasehold.admit,
+        seen=leasehold.desktops.seen,
+    )
+
+    def swept(views: tuple[DomainView, ...]) -> None:
+        leasehold.desktops.sweep(views)
+        reconciler.sweep(views)
+
     reporter = Reporter(
         node,
         driver,
@@ -65,7 +95,7 @@ def build_agent(
         bus,
         clock,
         interval_s=settings.report_interval_s,
-        sweep=reconciler.sweep,
+        sweep=swept,
     )
     heartbeat = Heartbeat(
         node,
@@ -73,8 +103,16 @@ def build_agent(
         clock,
         interval_s=settings.beat_interval_s,
         libvirt=lambda: reporter.libvirt_answers,
+        lease=leasehold.beat,
     )
-    handlers = Handlers(driver, reconciler, _trust(settings))
+    keeper = Keeper(
+        leasehold,
+        Stopping(driver, reconciler),
+        inherited=tenure.inherited,
+        boot_time=boot_time,
+        interval_s=min(1.0, settings.beat_interval_s),
+    )
+    handlers = Handlers(driver, reconciler, _trust(settings), agent_id=node.agent_id)
     bus.subscribe(
         Subscription(
             topology.node_queue(settings.node, EnsureDesktop),
@@ -87,20 +125,39 @@ def build_agent(
             topology.query_queue(settings.node), handlers.question, prefetch=settings.prefetch
         )
     )
+    granted = topology.node_samples_queue(settings.node, node.agent_id.hex, LeaseGranted)
+    bus.subscribe(Subscription(granted, leasehold.grant))
     tasks: dict[str, Callable[[], Awaitable[None]]] = {
         "reconciler": reconciler.run,
+        "keeper": keeper.run,
+        "peers": tenure.peers.run,
         "reporter": reporter.run,
         "heartbeat": heartbeat.run,
     }
     return Agent(bus, driver, reconciler, reporter, tasks)
 
 
+def _leave(status: int) -> None:
+    """End the process at once: a thread that hangs in libvirt or in storage must not hold it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 @asynccontextmanager
 async def build(
-    settings: Settings, *, driver: Hypervisor | None = None, clock: Clock | None = None
+    settings: Settings,
+    *,
+    driver: Hypervisor | None = None,
+    clock: Clock | None = None,
+    leave: Callable[[int], None] = _leave,
 ) -> AsyncIterator[Parts]:
-    """The agent as a service: with its metrics and health."""
+    """The agent as a service: with its metrics and health.
+
+    When the lease has ended, it calls ``leave`` with `LEASE_ENDED`.
+    """
     agent = build_agent(settings, driver=driver, clock=clock)
+    agent.tasks["keeper"] = partial(_until_lease_ends, agent.tasks["keeper"], leave)
 
     async def bus_is_there() -> None:
         await agent.bus.wait_connected(1.0)
@@ -111,6 +168,45 @@ async def build(
 
     app = Starlette(routes=ops.routes({"bus": bus_is_there, "libvirt": libvirt_answers}))
     yield Parts(bus=agent.bus, app=app, tasks=agent.tasks)
+
+
+@dataclass(frozen=True)
+class _Tenure:
+    """The parts of the lease."""
+
+    leasehold: Leasehold
+    peers: PeerWatch
+    inherited: LeaseFile | None
+
+
+def _tenure(settings: Settings, node: Node, clock: Clock) -> _Tenure:
+    found = inherited(settings.guarded_file)
+    lease = Lease(
+        node.agent_id, settings.lease_s, inherited=None if found is None else found.deadline
+    )
+    directory = None if settings.ha_dir is None else BeatDirectory(settings.ha_dir, node.name)
+    interval_s = min(1.0, settings.beat_interval_s)
+    peers = PeerWatch(node, lease, directory, clock, boot_time=boot_time, interval_s=interval_s)
+    leasehold = Leasehold(
+        node.agent_id,
+        lease,
+        lease_s=settings.lease_s,
+        path=settings.guarded_file,
+        peers=peers,
+        desktops=RestartedDesktops(boot_time),
+        boot_time=boot_time,
+    )
+    return _Tenure(leasehold, peers, found)
+
+
+async def _until_lease_ends(
+    keep: Callable[[], Awaitable[None]], leave: Callable[[int], None]
+) -> None:
+    try:
+        await keep()
+    except LeaseEnded:
+        leave(LEASE_ENDED)
+        raise
 
 
 def _driver(settings: Settings, address: str, clock: Clock) -> Hypervisor:

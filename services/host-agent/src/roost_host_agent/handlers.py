@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from uuid import UUID
 
+from roost_common import log
 from roost_common.contracts.base import Body, Delivery, Query
 from roost_common.contracts.desktop import EnsureDesktop
 from roost_common.contracts.display import (
@@ -18,6 +20,8 @@ from roost_host_agent import metrics
 from roost_host_agent.hypervisor.driver import Hypervisor
 from roost_host_agent.reconciler import Reconciler
 
+logger = log.get_logger(__name__)
+
 
 @dataclass(frozen=True)
 class Trust:
@@ -31,7 +35,16 @@ class Trust:
 class Handlers:
     """One method per way in."""
 
-    def __init__(self, driver: Hypervisor, reconciler: Reconciler, trust: Trust) -> None:
+    def __init__(
+        self,
+        driver: Hypervisor,
+        reconciler: Reconciler,
+        trust: Trust,
+        *,
+        agent_id: UUID | None = None,
+    ) -> None:
+        """``agent_id``: of this run; commands that name another one are dropped."""
+        self._agent_id = agent_id
         self._driver = driver
         self._reconciler = reconciler
         self._trust = trust
@@ -43,6 +56,16 @@ class Handlers:
             raise Invalid(
                 "message.unexpected", "{name} is nothing for an agent.", name=message.name
             )
+        if message.agent_id not in {None, self._agent_id}:
+            # It waited while this node was thought dead: the desktop may run elsewhere by now.
+            metrics.ENSURES.labels("for-another-run").inc()
+            logger.warning(
+                "desktop.command-for-another-run",
+                id=str(message.desktop_id),
+                generation=message.generation,
+                meant=str(message.agent_id),
+            )
+            return
         await self._reconciler.ensure(message)
 
     async def question(self, query: Query) -> Body:

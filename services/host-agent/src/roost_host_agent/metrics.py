@@ -28,3 +28,20 @@ CPU_PERCENT = Histogram(
     buckets=(5, 25, 50, 75, 90, 100),
 )
 MEMORY_USED = Gauge("roost_agent_desktops_memory_mib", "Memory in use by all desktops")
+
+LEASE_SECONDS = Gauge(
+    "roost_agent_lease_seconds", "Seconds until this node's lease ends; -1 while it has none"
+)
+LEASE_HELD = Gauge(
+    "roost_agent_lease_held", "1 while the lease goes on only because no other node has one either"
+)
+LEASES_ENDED = Counter("roost_agent_leases_ended_total", "Times this run's lease has ended")
+GUARDED = Gauge("roost_agent_guarded", "1 while the guard watches the lease file")
+PEERS_READABLE = Gauge("roost_agent_peers_readable", "1 while the other nodes' beat files are read")
+STARTS_WAITING = Gauge("roost_agent_starts_waiting", "Desktops that wait for their turn to start")
+MIGRATIONS = Counter("roost_agent_migrations_total", "Migrations from here", ["outcome"])
+MIGRATION_SECONDS = Histogram(
+    "roost_agent_migration_seconds",
+    "Time from a migration's command to its end",
+    buckets=(1, 2, 5, 10, 30, 60, 120, 300),
+)

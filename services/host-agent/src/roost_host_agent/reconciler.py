@@ -17,12 +17,18 @@ from roost_host_agent.hypervisor.driver import DomainView, Hypervisor
 from roost_host_agent.hypervisor.migration import MIGRATING
 from roost_host_agent.observer import Observer
 from roost_host_agent.plan import Action, Remove, Start, is_outdated, is_over, plan
+from roost_host_agent.restarted import ends
+from roost_host_agent.start_queue import StartQueue
 
 logger = log.get_logger(__name__)
 
 
 class Reconciler:
-    """Applies commands and follows changes; never two at once for one desktop."""
+    """Applies commands and follows changes; never two at once for one desktop.
+
+    ``admit`` is called before every start, and what it raises is the start's refusal; ``seen``
+    after every look at a single desktop.
+    """
 
     def __init__(
         self,
@@ -31,11 +37,17 @@ class Reconciler:
         clock: Clock,
         *,
         new_boot_id: Callable[[], UUID] = uuid4,
+        starts_at_once: int = 2,
+        admit: Callable[[EnsureDesktop], None] | None = None,
+        seen: Callable[[DomainView], None] | None = None,
     ) -> None:
         self._driver = driver
         self._observer = observer
         self._clock = clock
         self._new_boot_id = new_boot_id
+        self._starts = StartQueue(starts_at_once)
+        self._admit = admit
+        self._seen = seen
         self._locks: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
         self._pending: set[UUID] = set()
         self._group: asyncio.TaskGroup | None = None
@@ -46,6 +58,7 @@ class Reconciler:
         A refusal is an observation with a problem. Raises `Outage` while the hypervisor is away,
         and `Unavailable` for trouble that may pass, after having said it.
         """
+        number = self._starts.number()
         async with self._lock(command.desktop_id):
             observed = await self._look(command.desktop_id)
             removed = self._observer.removed(command.desktop_id)
@@ -53,8 +66,16 @@ class Reconciler:
                 metrics.ENSURES.labels("outdated").inc()
                 logger.info("desktop.command-outdated", **_facts(command))
             else:
-                await self._apply(command, plan(command, observed, self._clock.now()))
+                await self._apply(command, plan(command, observed, self._clock.now()), number)
             await self._say(command.desktop_id, always=True)
+
+    async def cut_power(self, desktop_id: UUID) -> None:
+        """End this desktop if it must not outlive the node's lease; raises what the driver does."""
+        async with self._lock(desktop_id):
+            observed = await self._look(desktop_id)
+            if observed is not None and ends(observed):
+                await self._driver.remove(desktop_id, observed.mark.generation, None)
+                logger.warning("desktop.ended-with-lease", id=str(desktop_id))
 
     def changed(self, desktop_id: UUID) -> None:
         """Look at this desktop soon; the driver's events and the report's findings call it."""
@@ -80,11 +101,13 @@ class Reconciler:
 
     # --- within ---------------------------------------------------------------------------------
 
-    async def _apply(self, command: EnsureDesktop, actions: tuple[Action, ...]) -> None:
+    async def _apply(
+        self, command: EnsureDesktop, actions: tuple[Action, ...], number: int
+    ) -> None:
         desktop_id, generation = command.desktop_id, command.generation
         try:
             for action in actions:
-                await self._do(action, command)
+                await self._do(action, command, number)
         except Outage:
             raise
         except RoostError as refusal:
@@ -110,12 +133,15 @@ class Reconciler:
         if actions:
             logger.info("desktop.applied", actions=[str(one) for one in actions], **_facts(command))
 
-    async def _do(self, action: Action, command: EnsureDesktop) -> None:
+    async def _do(self, action: Action, command: EnsureDesktop, number: int) -> None:
         match action:
             case Start():
-                began = perf_counter()
-                await self._driver.start(command, self._new_boot_id())
-                metrics.START_SECONDS.observe(perf_counter() - began)
+                async with self._starts.turn(number):
+                    if self._admit is not None:
+                        self._admit(command)
+                    began = perf_counter()
+                    await self._driver.start(command, self._new_boot_id())
+                    metrics.START_SECONDS.observe(perf_counter() - began)
             case Remove(stop_by):
                 await self._driver.remove(command.desktop_id, command.generation, stop_by)
 
@@ -143,6 +169,8 @@ class Reconciler:
 
     async def _look(self, desktop_id: UUID) -> DomainView | None:
         views = await self._driver.domains(desktop_id)
+        if views and self._seen is not None:
+            self._seen(views[0])
         return views[0] if views else None
 
     def _lock(self, desktop_id: UUID) -> asyncio.Lock:

@@ -21,6 +21,8 @@ from roost_host_agent.observer import Observer, Publisher
 LOOK_DEADLINE_S: Final = 10.0
 """A libvirtd that takes longer to list its domains counts as not answering."""
 AWAY_RETRY_S: Final = 1.0
+FIRST_RETRY_S: Final = 0.2
+"""Nobody sends a command to a new run of the agent before its first report."""
 GUESTS_EVERY_S: Final = 60.0
 """Reports say again what the guests told this often; events say it when it changes."""
 PUBLISH_DEADLINE_S: Final = 5.0
@@ -52,6 +54,7 @@ class Reporter:
         self._looking: asyncio.Task[_Look] | None = None
         self._known: NodeView | None = None
         self._guests_at: float | None = None
+        self._reported = False
         self.libvirt_answers = False
         """Whether the last look succeeded."""
 
@@ -60,7 +63,10 @@ class Reporter:
         try:
             while True:
                 await self.step()
-                await asyncio.sleep(self._interval_s if self.libvirt_answers else AWAY_RETRY_S)
+                if not self._reported:
+                    await asyncio.sleep(FIRST_RETRY_S)
+                else:
+                    await asyncio.sleep(self._interval_s if self.libvirt_answers else AWAY_RETRY_S)
         finally:
             if self._looking is not None:
                 self._looking.cancel()
@@ -95,6 +101,7 @@ class Reporter:
         except Unavailable:
             # The next report says it all; the bus logs that it is away.
             return
+        self._reported = True
         if guests:
             self._guests_at = self._clock.monotonic()
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from roost_common.contracts.host import NodeName
 from roost_common.settings import ServiceSettings
+from roost_host_agent import lease_file as lease_files
 from roost_host_agent.hypervisor.fake import Personality
 from roost_host_agent.hypervisor.host_profile import (
     CpuMode,
@@ -21,6 +23,9 @@ from roost_host_agent.hypervisor.host_profile import (
     SpiceTls,
     VirtType,
 )
+
+SHORTEST_LEASE_S: Final = 10.0
+"""A lease must be longer than all nodes need to notice that the bus is away."""
 
 
 class DriverName(StrEnum):
@@ -112,6 +117,47 @@ class Settings(ServiceSettings):
     report_interval_s: Annotated[
         float, Field(gt=0, le=300, description="Seconds between full reports")
     ] = 5.0
+    starts_at_once: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=256,
+            description="Desktops that start at the same time; the others wait in the order of "
+            "their commands. Default: one per processor, at least two",
+        ),
+    ] = max(2, os.cpu_count() or 1)
+    lease_s: Annotated[
+        float,
+        Field(
+            le=3600,
+            description="Seconds without ha-monitor after which this node stops the desktops that "
+            "are restarted elsewhere, so that they can be restarted without a fence device; at "
+            "least 10, or 0 for no lease. It counts only while the guard runs",
+        ),
+    ] = 45.0
+    ha_dir: Annotated[
+        Path | None,
+        Field(
+            description="Directory on storage that all hosts share, where they see each other when "
+            "the bus is away: then nobody stops anything. Without it, or while it cannot be read, "
+            "a lease ends when its time has come. On NFS mount it with acdirmax=3"
+        ),
+    ] = None
+    lease_file: Annotated[
+        Path | None,
+        Field(
+            description="What the guard (python -m roost_host_agent.guard) reads, on a local file "
+            f"system that a reboot empties; not set: {lease_files.DEFAULT}, and none with the fake "
+            "driver"
+        ),
+    ] = None
+
+    @field_validator("lease_s")
+    @classmethod
+    def _long_enough(cls, value: float) -> float:
+        if value != 0 and value < SHORTEST_LEASE_S:
+            raise ValueError(f"0, or at least {SHORTEST_LEASE_S:g}")
+        return value
 
     @model_validator(mode="after")
     def _kvm_or_not(self) -> Self:
@@ -123,6 +169,13 @@ class Settings(ServiceSettings):
     def wished_virt_type(self) -> VirtType | None:
         """None where the driver is to find out."""
         return None if self.virt_type is VirtChoice.AUTO else VirtType(self.virt_type.value)
+
+    @property
+    def guarded_file(self) -> Path | None:
+        """The lease file; None where there are no processes to guard."""
+        if self.lease_file is None and self.driver is DriverName.LIBVIRT:
+            return lease_files.DEFAULT
+        return self.lease_file
 
     def profile(self, address: str) -> HostProfile:
         """The node's part of a domain's definition."""
