@@ -19,17 +19,20 @@ from roost_common.bus import Bus, QuerySubscription, Subscription
 from roost_common.clock import Clock, SystemClock
 from roost_common.contracts.desktop import EnsureDesktop
 from roost_common.contracts.host import LeaseGranted
+from roost_common.contracts.migration import CancelMigration, MigrateDesktop
 from roost_common.service import Parts
 from roost_host_agent.address import towards
 from roost_host_agent.beat_file import BeatDirectory
 from roost_host_agent.handlers import Handlers, Trust
 from roost_host_agent.heartbeat import Heartbeat
-from roost_host_agent.hypervisor.driver import DomainView, Hypervisor, outage
+from roost_host_agent.hypervisor.driver import DomainView, outage
 from roost_host_agent.hypervisor.fake import FakeHypervisor
+from roost_host_agent.hypervisor.migration import MigratingHypervisor
 from roost_host_agent.keeper import Keeper, LeaseEnded
 from roost_host_agent.lease import Lease
 from roost_host_agent.lease_file import LeaseFile, boot_time
 from roost_host_agent.leasehold import Leasehold, inherited
+from roost_host_agent.migrating import Migrating
 from roost_host_agent.node import Node
 from roost_host_agent.observer import Observer
 from roost_host_agent.peer_watch import PeerWatch
@@ -48,7 +51,7 @@ class Agent:
     """One node's agent, built and not yet running; a process may hold many."""
 
     bus: Bus
-    driver: Hypervisor
+    driver: MigratingHypervisor
     reconciler: Reconciler
     reporter: Reporter
     tasks: dict[str, Callable[[], Awaitable[None]]]
@@ -63,7 +66,7 @@ class Agent:
 
 
 def build_agent(
-    settings: Settings, *, driver: Hypervisor | None = None, clock: Clock | None = None
+    settings: Settings, *, driver: MigratingHypervisor | None = None, clock: Clock | None = None
 ) -> Agent:
     """An agent from its settings; ``driver`` and ``clock`` replace the settings' own."""
     clock = clock or SystemClock()
@@ -112,10 +115,13 @@ def build_agent(
         boot_time=boot_time,
         interval_s=min(1.0, settings.beat_interval_s),
     )
-    handlers = Handlers(driver, reconciler, _trust(settings), agent_id=node.agent_id)
+    migrating = Migrating(node, driver, reconciler, observer, publisher=bus, clock=clock)
+    handlers = Handlers(
+        driver, reconciler, _trust(settings), agent_id=node.agent_id, migrating=migrating
+    )
     bus.subscribe(
         Subscription(
-            topology.node_queue(settings.node, EnsureDesktop),
+            topology.node_queue(settings.node, EnsureDesktop, MigrateDesktop, CancelMigration),
             handlers.command,
             prefetch=settings.prefetch,
         )
@@ -129,6 +135,7 @@ def build_agent(
     bus.subscribe(Subscription(granted, leasehold.grant))
     tasks: dict[str, Callable[[], Awaitable[None]]] = {
         "reconciler": reconciler.run,
+        "migrating": migrating.run,
         "keeper": keeper.run,
         "peers": tenure.peers.run,
         "reporter": reporter.run,
@@ -148,7 +155,7 @@ def _leave(status: int) -> None:
 async def build(
     settings: Settings,
     *,
-    driver: Hypervisor | None = None,
+    driver: MigratingHypervisor | None = None,
     clock: Clock | None = None,
     leave: Callable[[int], None] = _leave,
 ) -> AsyncIterator[Parts]:
@@ -209,11 +216,14 @@ async def _until_lease_ends(
         raise
 
 
-def _driver(settings: Settings, address: str, clock: Clock) -> Hypervisor:
+def _driver(settings: Settings, address: str, clock: Clock) -> MigratingHypervisor:
     if settings.driver is DriverName.FAKE:
-        return FakeHypervisor(address=address, personality=settings.fake_personality)
+        return FakeHypervisor(
+            address=address, name=settings.node, personality=settings.fake_personality
+        )
     # Only here: an agent with the fake driver runs on machines without libvirt.
     from roost_host_agent.hypervisor.libvirt import LibvirtDriver  # noqa: PLC0415
+    from roost_host_agent.hypervisor.libvirt_migration import MigrationPath  # noqa: PLC0415
 
     return LibvirtDriver(
         settings.libvirt_uri,
@@ -221,6 +231,11 @@ def _driver(settings: Settings, address: str, clock: Clock) -> Hypervisor:
         profile=settings.profile(address),
         virt_type=settings.wished_virt_type,
         probe_direct_io=settings.disk_cache is CacheChoice.AUTO,
+        path=MigrationPath(
+            uri=settings.migration_uri,
+            tls=settings.migration_tls,
+            storage_shared=settings.storage_shared,
+        ),
         clock=clock,
     )
 

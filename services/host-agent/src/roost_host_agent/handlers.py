@@ -15,9 +15,11 @@ from roost_common.contracts.display import (
     OpenDisplay,
     RebootDesktop,
 )
+from roost_common.contracts.migration import CancelMigration, MigrateDesktop
 from roost_common.errors import Invalid, RoostError
 from roost_host_agent import metrics
 from roost_host_agent.hypervisor.driver import Hypervisor
+from roost_host_agent.migrating import Migrating
 from roost_host_agent.reconciler import Reconciler
 
 logger = log.get_logger(__name__)
@@ -42,8 +44,13 @@ class Handlers:
         trust: Trust,
         *,
         agent_id: UUID | None = None,
+        migrating: Migrating | None = None,
     ) -> None:
-        """``agent_id``: of this run; commands that name another one are dropped."""
+        """``agent_id``: of this run; commands that name another one are dropped.
+
+        Without ``migrating`` nothing is moved away from here.
+        """
+        self._migrating = migrating
         self._agent_id = agent_id
         self._driver = driver
         self._reconciler = reconciler
@@ -52,10 +59,19 @@ class Handlers:
     async def command(self, delivery: Delivery) -> None:
         """From this node's queue."""
         message = delivery.message
-        if not isinstance(message, EnsureDesktop):
-            raise Invalid(
-                "message.unexpected", "{name} is nothing for an agent.", name=message.name
-            )
+        match message:
+            case EnsureDesktop():
+                await self._ensure(message)
+            case MigrateDesktop() if self._migrating is not None:
+                await self._migrating.migrate(message)
+            case CancelMigration() if self._migrating is not None:
+                await self._migrating.cancel(message)
+            case _:
+                raise Invalid(
+                    "message.unexpected", "{name} is nothing for an agent.", name=message.name
+                )
+
+    async def _ensure(self, message: EnsureDesktop) -> None:
         if message.agent_id not in {None, self._agent_id}:
             # It waited while this node was thought dead: the desktop may run elsewhere by now.
             metrics.ENSURES.labels("for-another-run").inc()

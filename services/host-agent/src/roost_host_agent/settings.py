@@ -111,6 +111,29 @@ class Settings(ServiceSettings):
         CacheChoice,
         Field(description="auto: none (O_DIRECT) where the file system can, else writeback"),
     ] = CacheChoice.AUTO
+    migration_uri: Annotated[
+        str,
+        Field(
+            pattern=r"^[a-z+]+://[^{}]*\{address\}[^{}]*$",
+            description="How this node's libvirtd reaches another's; {address} stands for that "
+            "node's address. libvirt's TLS needs its certificates on every node",
+        ),
+    ] = "qemu+tls://{address}/system"
+    migration_tls: Annotated[
+        bool,
+        Field(
+            description="Guests' memory travels encrypted; needs migrate_tls_x509_cert_dir in "
+            "libvirt's qemu.conf, and costs processor time. Else it travels as it is"
+        ),
+    ] = False
+    storage_shared: Annotated[
+        bool,
+        Field(
+            description="Move guests though libvirt does not see that their disks are on storage "
+            "that all hosts share: it knows NFS and cluster file systems, nothing else. A lie "
+            "here costs disks"
+        ),
+    ] = False
     beat_interval_s: Annotated[
         float, Field(gt=0, le=10, description="Seconds between beats; ha-monitor expects 1")
     ] = 1.0

@@ -27,6 +27,7 @@ from roost_common.contracts.desktop import (
     StopReason,
 )
 from roost_common.contracts.host import HostCapabilities, HostStats
+from roost_common.contracts.migration import MigrateDesktop
 from roost_common.errors import Conflict, Invalid
 from roost_host_agent.hypervisor.driver import (
     Changed,
@@ -37,6 +38,8 @@ from roost_host_agent.hypervisor.driver import (
     not_running,
     outage,
 )
+from roost_host_agent.hypervisor.fake_migration import NETWORK, FakeMigrations, FakeNode
+from roost_host_agent.hypervisor.migration import migrating
 
 FIRST_PORT: Final = 5900
 
@@ -53,6 +56,8 @@ class Personality(StrEnum):
     """QEMU does not start anything."""
     DIES = "dies"
     """Every guest starts, and its QEMU ends right afterwards."""
+    FAILS_MIDWAY = "fails-midway"
+    """A guest that is moved away stays, after half of it was sent."""
 
 
 @dataclass(slots=True)
@@ -62,12 +67,16 @@ class _Domain:
 
 
 class FakeHypervisor:
-    """`Hypervisor` without one."""
+    """`Hypervisor` and `Migrations` without one.
+
+    The fakes of one process are each other's targets, found by ``name`` or ``address``.
+    """
 
     def __init__(
         self,
         *,
         address: str = "127.0.0.1",
+        name: str = "",
         personality: Personality = Personality.NORMAL,
         cpus: int = 8,
         memory_mib: int = 32 * 1024,
@@ -76,6 +85,8 @@ class FakeHypervisor:
         self.personality = personality
         self.away = False
         """libvirtd does not answer."""
+        self.unanswered = 0
+        """Calls that got no answer."""
         self._address = address
         self._slow_s = slow_s
         self._capabilities = HostCapabilities(
@@ -85,6 +96,9 @@ class FakeHypervisor:
         self._changed: Changed = _nobody
         self._ports = count(FIRST_PORT)
         self._connections = count(1)
+        self._arriving: set[UUID] = set()
+        self._migrations = FakeMigrations(self)
+        NETWORK[name or address] = NETWORK[address] = self
 
     # --- the driver -----------------------------------------------------------------------------
 
@@ -114,6 +128,8 @@ class FakeHypervisor:
     async def start(self, wanted: EnsureDesktop, boot_id: UUID) -> None:
         async with self._call():
             present = self._domains.get(wanted.desktop_id)
+            if wanted.desktop_id in self._arriving or (present and present.view.migrating):
+                raise migrating()
             if present is not None and present.view.state is not DomainState.SHUTOFF:
                 mark = replace(
                     present.view.mark,
@@ -180,6 +196,17 @@ class FakeHypervisor:
                 domain.password = None
                 self.disconnect_clients(desktop_id)
 
+    async def migrate(self, command: MigrateDesktop) -> None:
+        await self._migrations.migrate(command)
+
+    async def migration_percent(self, desktop_id: UUID) -> float | None:
+        async with self._call():
+            return self._migrations.percent(desktop_id)
+
+    async def cancel_migration(self, desktop_id: UUID) -> None:
+        async with self._call():
+            self._migrations.cancel(desktop_id)
+
     # --- the world ------------------------------------------------------------------------------
 
     def connect_client(self, desktop_id: UUID, address: str = "192.0.2.1") -> None:
@@ -208,11 +235,76 @@ class FakeHypervisor:
         """QEMU ends."""
         self._end(self._running(desktop_id), StopReason.CRASHED)
 
+    def is_arriving(self, desktop_id: UUID) -> bool:
+        """Whether a guest is on its way to here."""
+        return desktop_id in self._arriving
+
+    def lose_power(self) -> None:
+        """Everything on this node ends at once, and nothing answers until ``away`` is False."""
+        self.away = True
+        self._domains.clear()
+        self._arriving.clear()
+
+    # --- a migration's two sides ----------------------------------------------------------------
+
+    @property
+    def step_s(self) -> float:
+        return {Personality.SLOW: self._slow_s, Personality.NEVER: 3600.0}.get(self.personality, 0)
+
+    @property
+    def fails_midway(self) -> bool:
+        return self.personality is Personality.FAILS_MIDWAY
+
+    def runs(self, desktop_id: UUID, boot_id: UUID) -> bool:
+        domain = self._domains.get(desktop_id)
+        return (
+            domain is not None
+            and domain.view.mark.boot_id == boot_id
+            and domain.view.state is DomainState.RUNNING
+        )
+
+    def make_room(self, desktop_id: UUID) -> bool:
+        if desktop_id in self._domains or desktop_id in self._arriving:
+            return False
+        self._arriving.add(desktop_id)
+        return True
+
+    def give_room_back(self, desktop_id: UUID) -> None:
+        self._arriving.discard(desktop_id)
+
+    def begin_leaving(self, desktop_id: UUID, migration_id: UUID) -> None:
+        domain = self._domains[desktop_id]
+        mark = replace(domain.view.mark, migration=migration_id)
+        domain.view = replace(domain.view, mark=mark, migrating=True)
+        self._changed(desktop_id)
+
+    def end_leaving(self, desktop_id: UUID) -> None:
+        if (domain := self._domains.get(desktop_id)) is not None:
+            domain.view = replace(domain.view, migrating=False)
+            self._changed(desktop_id)
+
+    def hand_over(self, desktop_id: UUID, generation: int, target: FakeNode) -> None:
+        assert isinstance(target, FakeHypervisor)  # noqa: S101 - there are no others
+        domain = self._domains.pop(desktop_id)
+        target.receive(domain.view, domain.password, generation)
+        self._changed(desktop_id)
+
+    def receive(self, view: DomainView, password: str | None, generation: int) -> None:
+        """A guest runs here from now on, its clients with it."""
+        desktop_id = view.mark.desktop_id
+        self._arriving.discard(desktop_id)
+        mark = replace(view.mark, generation=generation, migration=None)
+        spice = SpiceAddress(host=self._address, port=next(self._ports))
+        here = replace(view, mark=mark, spice=spice, migrating=False)
+        self._domains[desktop_id] = _Domain(here, password)
+        self._changed(desktop_id)
+
     # --- within ---------------------------------------------------------------------------------
 
     @asynccontextmanager
     async def _call(self) -> AsyncIterator[None]:
         if self.away:
+            self.unanswered += 1
             raise outage()
         await asyncio.sleep(self._slow_s if self.personality is Personality.SLOW else 0)
         yield
