@@ -65,8 +65,10 @@ class FakeNode:
 
     # --- what the agent does ------------------------------------------------------------------
 
-    def take(self, command: EnsureDesktop) -> DomainObserved:
-        """Apply a command."""
+    def take(self, command: EnsureDesktop) -> DomainObserved | None:
+        """Apply a command; None for one that was meant for another run of the agent."""
+        if command.agent_id is not None and command.agent_id != self.agent_id:
+            return None
         self.commands.append(command)
         domain = self.domains.get(command.desktop_id)
         known = max(self.removed.get(command.desktop_id, 0), domain.generation if domain else 0)

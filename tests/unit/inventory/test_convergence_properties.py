@@ -59,8 +59,8 @@ def a_long_time_passes(world: World, random: Random) -> None:
 
 
 def a_node_reports(world: World, random: Random) -> None:
-    report = world.nodes[random.choice(NODES)].report(complete=random.random() < 0.9)
-    world.say(report, None)
+    name = random.choice(NODES)
+    world.speak(name, world.nodes[name].report(complete=random.random() < 0.9))
 
 
 def power_is_ordered(world: World, random: Random) -> None:
@@ -83,10 +83,11 @@ def a_desktop_is_deleted(world: World, random: Random) -> None:
 
 
 def a_guest_goes_off(world: World, random: Random) -> None:
-    node = world.nodes[random.choice(NODES)]
+    name = random.choice(NODES)
+    node = world.nodes[name]
     if node.running():
         reason = random.choice([StopReason.CRASHED, StopReason.GUEST_SHUTDOWN])
-        world.say(node.stop(min(node.running()), reason), None)
+        world.speak(name, node.stop(min(node.running()), reason))
 
 
 def guests_follow(world: World, random: Random) -> None:
@@ -102,7 +103,8 @@ def storage_is_full_or_not(world: World, random: Random) -> None:
 
 
 def a_host_is_called_down_or_up(world: World, random: Random) -> None:
-    world.call(random.choice(NODES), silent=random.random() < 0.4)
+    name = random.choice(NODES)
+    world.call(name, silent=name in world.cut or random.random() < 0.4)
 
 
 WEIGHTS: dict[Happening, float] = {

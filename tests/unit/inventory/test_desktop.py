@@ -68,7 +68,7 @@ def seen(
 
 
 def run(desktop: Desktop, at: datetime, node: str = "n1") -> None:
-    desktop.assign(node, at)
+    desktop.assign(node, None, at)
     assert desktop.observe(Witness(node), seen(desktop, at), at)
     assert desktop.is_up
 
@@ -106,12 +106,12 @@ def test_an_observation_of_the_stay_before_on_the_same_node_is_old(
     gone = seen(desktop, later(now, 5), DomainState.ABSENT)
     desktop.observe(N1, gone, now)
     desktop.detach()
-    desktop.assign("n1", now)
+    desktop.assign("n1", None, now)
     late = gone.model_copy(update={"generation": 0, "observed_at": later(now, 4)})
     assert not desktop.observe(N1, late, now)
     desktop.release(StopMode.POWEROFF, now)
     desktop.detach()
-    desktop.assign("n2", now)
+    desktop.assign("n2", None, now)
     slow_clock = seen(desktop, later(now, -3600))
     assert desktop.observe(N2, slow_clock, now), "another node's clock says nothing of this one"
 
@@ -120,7 +120,7 @@ def test_a_node_whose_clock_was_set_back_is_believed_from_the_next_run_of_its_ag
     desktop: Desktop, now: datetime
 ) -> None:
     before, after = Witness("n1", UUID(int=1)), Witness("n1", UUID(int=2))
-    desktop.assign("n1", now)
+    desktop.assign("n1", None, now)
     assert desktop.observe(before, seen(desktop, now), now)
     off = seen(desktop, later(now, -3600), DomainState.SHUTOFF, stop_reason=StopReason.CRASHED)
     assert not desktop.observe(before, off, now), "one run's time only grows"
@@ -133,7 +133,7 @@ def test_absence_told_with_an_earlier_clock_is_believed_of_the_next_run(
     desktop: Desktop, now: datetime
 ) -> None:
     before, after = Witness("n1", UUID(int=1)), Witness("n1", UUID(int=2))
-    desktop.assign("n1", now)
+    desktop.assign("n1", None, now)
     desktop.observe(before, seen(desktop, now), now)
     at = later(now, -3600)
     assert not desktop.observe_absence(before, at, now, now)
@@ -185,7 +185,7 @@ def test_a_shutdown_during_a_reimage_does_not_keep_it_off(desktop: Desktop, now:
 def test_a_refusal_is_a_problem_a_back_off_and_a_reason_to_go_elsewhere(
     desktop: Desktop, now: datetime
 ) -> None:
-    desktop.assign("n1", now)
+    desktop.assign("n1", None, now)
     desktop.observe(N1, seen(desktop, now, DomainState.ABSENT, problem=LOCKED), now)
     assert desktop.problem == LOCKED
     assert desktop.shunned == "n1"
@@ -194,7 +194,7 @@ def test_a_refusal_is_a_problem_a_back_off_and_a_reason_to_go_elsewhere(
 
 
 def test_a_report_without_it_is_not_believed_too_soon(desktop: Desktop, now: datetime) -> None:
-    desktop.assign("n1", now)
+    desktop.assign("n1", None, now)
     old_agent = later(now, -3600)
     assert not desktop.observe_absence(N1, later(now, 60), old_agent, later(now, 60)), (
         "it may not have come to it yet"
@@ -290,7 +290,7 @@ def test_new_hardware_waits_for_the_next_start(desktop: Desktop, now: datetime) 
     assert desktop.reserved_memory_mib == SMALL.memory_mib
     desktop.release(StopMode.POWEROFF, now)
     desktop.detach()
-    desktop.assign("n1", now)
+    desktop.assign("n1", None, now)
     assert desktop.reserved_memory_mib == 4096
 
 
@@ -309,8 +309,8 @@ def test_taking_a_copy_away_never_hits_an_assignment(desktop: Desktop, now: date
     first = desktop.told_generation
     desktop.release(StopMode.POWEROFF, now)
     desktop.detach()
-    eviction = eviction_command(desktop)
+    eviction = eviction_command(desktop, None)
     assert (eviction.power, eviction.stop) == (Power.OFF, StopMode.POWEROFF)
     assert first < eviction.generation
-    desktop.assign("n1", now)
+    desktop.assign("n1", None, now)
     assert eviction.generation < desktop.told_generation

@@ -15,9 +15,10 @@ from tests.unit.inventory.stage import SMALL, TEMPLATE, FakeImaging, nodes
 from roost_common.contracts.base import Message, Problem
 from roost_common.contracts.desktop import DesktopState, DomainObserved, EnsureDesktop, Power
 from roost_common.contracts.disk import DiskDeleted, DiskReady, DiskRefused, EnsureDisk
-from roost_common.contracts.host import Health, HostReport
+from roost_common.contracts.host import FencedBy, FenceScope, Health, HostFenced, HostReport
 from roost_common.testing.clock import FakeClock
 from roost_inventory.advance import advance, tell
+from roost_inventory.fence import Fence, Verdict, verdict
 from roost_inventory.model import Desktop, Host
 from roost_inventory.observations import take_in
 from roost_inventory.placement import Candidate, Overcommit, choose_all
@@ -53,6 +54,8 @@ class World:
             for name, node in self.nodes.items()
         }
         self.silent: set[str] = set()
+        self.cut: set[str] = set()
+        """Nodes that neither hear nor are heard."""
         self.imaging = FakeImaging()
         self.post: list[Letter] = []
         self.desktops = [self._new(number) for number in range(DESKTOPS)]
@@ -82,24 +85,29 @@ class World:
         due = [d for d in self.desktops if d.next_check_at is not None and d.next_check_at <= now]
         for desktop in due:
             desktop.reachable = desktop.host not in self.silent
-        homeless = [desktop for desktop in due if advance(desktop, now, self.say)]
+        homeless = [
+            desktop for desktop in due if advance(desktop, self._run(desktop), now, self.say)
+        ]
         candidates = [self._candidate(name) for name in NODES]
         answers = choose_all(candidates, [one.demand() for one in homeless], overcommit=OVERCOMMIT)
         for desktop, answer in zip(homeless, answers, strict=True):
             if isinstance(answer, Problem):
                 desktop.refuse_place(answer, now)
             else:
-                desktop.assign(answer, now)
+                desktop.assign(answer, self.hosts[answer].agent_id, now)
                 tell(desktop, self.say)
-            assert not advance(desktop, now, self.say)
+            assert not advance(desktop, self._run(desktop), now, self.say)
         for desktop in due:
             desktop.settle()
+
+    def _run(self, desktop: Desktop) -> UUID | None:
+        return None if desktop.host is None else self.hosts[desktop.host].agent_id
 
     def _candidate(self, name: str) -> Candidate:
         here = [desktop for desktop in self.desktops if desktop.host == name]
         return Candidate(
             name=name,
-            usable=name not in self.silent,
+            usable=name not in self.silent and not self.hosts[name].fenced,
             cpus=8,
             memory_mib=self.nodes[name].memory_mib,
             max_vcpus=8,
@@ -114,7 +122,12 @@ class World:
         now, message = self.clock.now(), letter.message
         match message:
             case EnsureDesktop() if letter.node is not None:
-                self.say(self.nodes[letter.node].take(message), None)
+                if letter.node in self.cut:
+                    self.post.append(letter)  # it waits in the node's queue
+                elif (seen := self.nodes[letter.node].take(message)) is not None:
+                    self.say(seen, None)
+            case HostFenced():
+                self._take_fence(message, now)
             case EnsureDisk():
                 answer = self.imaging.take(message)
                 if answer is not None:
@@ -124,11 +137,7 @@ class World:
                     desktop = self.desktop(message.domain.desktop_id)
                     by = Witness(message.node, message.agent_id)
                     take_in(desktop, by, message.domain, now, self.say)
-            case DiskReady():
-                self._touch(self.desktop(message.disk_id), now, message)
-            case DiskRefused():
-                self._touch(self.desktop(message.disk_id), now, message)
-            case DiskDeleted():
+            case DiskReady() | DiskRefused() | DiskDeleted():
                 self._touch(self.desktop(message.disk_id), now, message)
             case HostReport():
                 self._take_report(message, now)
@@ -149,16 +158,79 @@ class World:
 
     def _take_report(self, report: HostReport, now: datetime) -> None:
         host, by = self.hosts[report.node], Witness(report.node, report.agent_id)
+        known = host.agent_id
         if not host.hear(report.agent_id, now):
             return
         named = {one.desktop_id: one for one in report.domains}
+        if known != host.agent_id:
+            for desktop in self.desktops:
+                if desktop.host == report.node:
+                    desktop.touch(now)
+        if report.complete and all(self.desktop(one).host == report.node for one in named):
+            host.note_clear(report.agent_id)
         for desktop in self.desktops:
             if desktop.id in named:
                 take_in(desktop, by, named[desktop.id], now, self.say)
             elif desktop.host == report.node and report.complete:
                 take_in_absence(desktop, report, host.agent_since, now)
 
+    def _take_fence(self, event: HostFenced, now: datetime) -> None:
+        host = self.hosts[event.node]
+        host.note_fenced(event.agent_id)
+        fence = Fence(
+            event.agent_id, event.by, event.scope, event.at, host.agent_id, host.agent_since
+        )
+        for desktop in self.desktops:
+            if desktop.host == event.node:
+                what = verdict(fence, desktop.assigned())
+                if what is not Verdict.KEEP:
+                    desktop.lose_host(what, now)
+
     # --- what happens -------------------------------------------------------------------------
+
+    def speak(self, name: str, message: Message) -> None:
+        """A node says something, if anybody can hear it."""
+        if name not in self.cut:
+            self.say(message, None)
+
+    def cut_off(self, name: str) -> None:
+        """A node is on its own; ha-monitor notices."""
+        self.cut.add(name)
+        self.call(name, silent=True)
+
+    def fence(self, name: str, by: FencedBy) -> None:
+        """What ran on a node runs no more, and inventory will be told.
+
+        A device ends the machine; its own lease ends those that are restarted, and then the agent
+        itself, which comes back as another run before anybody hears of it.
+        """
+        node = self.nodes[name]
+        ended = node.agent_id
+        if by is FencedBy.LEASE:
+            for identity in list(node.domains):
+                spec = self.desktop(identity).told_spec
+                if spec is None or spec.ha.restart:
+                    node.domains.pop(identity)
+            node.restart_agent()
+        else:
+            node.lose_power()
+        self.say(
+            HostFenced(
+                node=name,
+                incident_id=UUID(int=1),
+                by=by,
+                scope=FenceScope.RESTARTED if by is FencedBy.LEASE else FenceScope.ALL,
+                agent_id=ended,
+                at=self.clock.now(),
+            ),
+            None,
+        )
+
+    def heal(self, name: str) -> None:
+        """A node is back, with all that waits for it."""
+        self.cut.discard(name)
+        self.speak(name, self.nodes[name].report())
+        self.call(name, silent=False)
 
     def deliver_all(self) -> None:
         """Everything that is on its way arrives, in order."""
@@ -177,7 +249,7 @@ class World:
         """The guests of a node that were asked to shut down do."""
         node = self.nodes[name]
         for desktop in [one for one, domain in node.domains.items() if domain.asked_to_stop]:
-            self.say(node.shut_down(desktop), None)
+            self.speak(name, node.shut_down(desktop))
 
     def call(self, name: str, *, silent: bool) -> None:
         """ha-monitor calls a host down, or up."""
@@ -220,6 +292,7 @@ class World:
     def come_to_rest(self) -> None:
         """No trouble any more, and ten minutes."""
         self.silent.clear()
+        self.cut.clear()
         self.imaging.refuses = None
         for node in self.nodes.values():
             node.refuses = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final
+from uuid import UUID
 
 from roost_common.contracts.base import Message
 from roost_common.contracts.desktop import DiskAttachment, EnsureDesktop, Power, StopMode
@@ -19,19 +20,21 @@ MOST_STEPS: Final = 12
 """More than any situation needs; a plan that does not settle is a bug."""
 
 
-def advance(desktop: Desktop, now: datetime, emit: Emit) -> bool:
+def advance(desktop: Desktop, run: UUID | None, now: datetime, emit: Emit) -> bool:
     """Do all that the plan says now; True when what is left is to find it a host.
 
-    Sets when the desktop is to be looked at next.
+    ``run`` is the present run of its host's agent: the only one that follows a command. Sets when
+    the desktop is to be looked at next.
     """
     for _ in range(MOST_STEPS):
+        desktop.void = desktop.told_agent != run
         step = plan(desktop.situation(), now)
         if step.action is None:
             desktop.next_check_at = step.check_at
             return False
         if step.action is Action.PLACE:
             return True
-        _do(step.action, desktop, now, emit)
+        _do(step.action, desktop, run, now, emit)
     raise RuntimeError(f"the plan for desktop {desktop.id} does not settle")
 
 
@@ -53,13 +56,16 @@ def ensure_command(desktop: Desktop) -> EnsureDesktop:
         spec=desktop.told_spec or desktop.spec,
         template=desktop.template,
         disk=disk,
+        agent_id=desktop.told_agent,
         stop=desktop.told_stop,
         grace_s=desktop.grace_s,
     )
 
 
-def eviction_command(desktop: Desktop) -> EnsureDesktop:
+def eviction_command(desktop: Desktop, run: UUID | None) -> EnsureDesktop:
     """Take away a copy from a node that has no business with this desktop.
+
+    ``run`` is the run of its agent that told of the copy.
 
     Every assignment has a generation of its own above this one, so the command cannot hit it.
     """
@@ -70,21 +76,25 @@ def eviction_command(desktop: Desktop) -> EnsureDesktop:
         power=Power.OFF,
         spec=desktop.spec,
         template=desktop.template,
+        agent_id=run,
         stop=StopMode.POWEROFF,
         grace_s=0,
     )
 
 
-def _do(action: Action, desktop: Desktop, now: datetime, emit: Emit) -> None:
+def _do(action: Action, desktop: Desktop, run: UUID | None, now: datetime, emit: Emit) -> None:
     match action:
         case Action.RELEASE:
             desktop.release(desktop.stop, now)
+            desktop.told_agent = run
             tell(desktop, emit)
         case Action.RELEASE_HARD:
             desktop.release(StopMode.POWEROFF, now)
+            desktop.told_agent = run
             tell(desktop, emit)
         case Action.TELL:
             desktop.note_asked(now)
+            desktop.told_agent = run
             tell(desktop, emit)
         case Action.DETACH:
             desktop.detach()

@@ -8,6 +8,7 @@ from roost_common.contracts.desktop import (
     DesktopDeleted,
     DesktopFact,
     DesktopReimaged,
+    DesktopRestarted,
     DesktopStarted,
     DesktopStartRefused,
     DesktopState,
@@ -44,7 +45,7 @@ def event_for(  # noqa: PLR0911 - one line for each event
     if after.state is DesktopState.DELETED:
         return DesktopDeleted(desktop=after)
     if after.boot_id is not None and after.boot_id != before.boot_id:
-        return DesktopStarted(desktop=after)
+        return (DesktopRestarted if before.restarting else DesktopStarted)(desktop=after)
     if after.boot_id is None and before.boot_id is not None:
         return DesktopStopped(desktop=after, reason=why)
     if disk_renewed:

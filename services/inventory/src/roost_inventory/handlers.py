@@ -17,6 +17,7 @@ from roost_common.contracts.desktop import (
 from roost_common.contracts.disk import DiskDeleted, DiskReady, DiskRefused
 from roost_common.contracts.host import (
     HostDown,
+    HostFenced,
     HostRecovered,
     HostReport,
     HostSuspected,
@@ -34,6 +35,7 @@ from roost_common.outbox import UnitOfWork
 from roost_inventory.commands import Commands
 from roost_inventory.disks import Disks
 from roost_inventory.facts import Facts
+from roost_inventory.losses import Losses
 from roost_inventory.observations import Observations
 from roost_inventory.reports import Reports
 from roost_inventory.settings import Settings
@@ -53,6 +55,7 @@ class Handlers:
         observations = Observations(unit_of_work, wake)
         disks = Disks(unit_of_work, wake)
         facts = Facts(unit_of_work, wake)
+        losses = Losses(unit_of_work, wake)
         reports = Reports(unit_of_work, settings, wake)
         self.work: dict[type[Message], Method] = {
             CreateDesktop: commands.create,
@@ -67,6 +70,7 @@ class Handlers:
             HostSuspected: facts.health,
             HostDown: facts.health,
             HostRecovered: facts.health,
+            HostFenced: losses.fenced,
             PoolChanged: facts.pool,
             TemplateCreated: facts.template,
             TemplateDeleted: facts.template_deleted,

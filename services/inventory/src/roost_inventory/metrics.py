@@ -9,4 +9,7 @@ HOSTS = Gauge("roost_inventory_hosts", "Hosts by state", ["state"])
 PLACEMENTS = Counter(
     "roost_inventory_placements_total", "Answers of placement: placed, or the refusal", ["answer"]
 )
+LOST = Counter(
+    "roost_inventory_lost_desktops_total", "Desktops taken off fenced hosts", ["verdict"]
+)
 RECONCILED = Counter("roost_inventory_reconciled_total", "Desktops the loop has looked at")

@@ -68,7 +68,7 @@ def take_in(
     """
     if is_stray(desktop, by, seen):
         logger.warning("domain.stray", node=by.node, desktop=str(desktop.id), host=desktop.host)
-        say(eviction_command(desktop), by.node)
+        say(eviction_command(desktop, by.agent_id), by.node)
         return False
     before = desktop.situation()
     desktop.observe(by, seen, now)

@@ -32,6 +32,10 @@ NEVER_FITS_AGAIN_S: Final = 60.0
 """While no known host could ever carry it, or imaging says that asking again cannot help."""
 FAIL_AGAIN_S: Final = (1.0, 5.0, 15.0, 30.0, 60.0, 120.0)
 """After the n-th crash or refusal in a row."""
+LOCKED_AGAIN_S: Final = (5.0, 15.0, 60.0, 120.0, 300.0)
+"""The same while the lock of its image says that a copy runs: haste helps nobody."""
+GIVE_UP: Final = 10
+"""Failures in a row after which it is left alone until somebody orders something."""
 CRASH_LOOP: Final = 3
 """Crashes in a row from which on a person is told."""
 STABLE: Final = timedelta(seconds=60)
@@ -59,6 +63,8 @@ class Situation:
     """What the node was told last."""
     told_stop: StopMode = StopMode.POWEROFF
     told_generation: int = 0
+    void: bool = False
+    """It was told to a run of the node's agent that is over: nobody will follow that command."""
     applied: bool = False
     """Whether the node has been seen with this assignment's generation."""
     seen: DomainState | None = None
@@ -76,6 +82,8 @@ class Situation:
     asks: int = 0
     retry_at: datetime | None = None
     """Not to be tried before this time."""
+    failures: int = 0
+    """Crashes and refusals in a row."""
 
 
 class Action(Enum):
@@ -120,7 +128,7 @@ def plan(s: Situation, now: datetime) -> Step:  # noqa: PLR0911 - one line for e
         return _not_before(s.retry_at, now) or _ask(s, now, Action.DROP_DISK, ASK_DISK_AGAIN_S)
     if s.disk_ready != s.disk_wanted:
         return _not_before(s.retry_at, now) or _ask(s, now, Action.MAKE_DISK, ASK_DISK_AGAIN_S)
-    if s.power is Power.OFF:
+    if s.power is Power.OFF or s.failures >= GIVE_UP:
         return IDLE
     return _not_before(s.retry_at, now) or Step(Action.PLACE)
 
@@ -152,6 +160,8 @@ def _tell(s: Situation, now: datetime) -> Step:
     if not s.reachable and s.asks:
         # The command waits in the node's queue; more of them would only pile up there.
         return IDLE
+    if s.void and s.reachable:
+        return Step(Action.TELL)
     return _ask(s, now, Action.TELL, TELL_AGAIN_S)
 
 

@@ -5,10 +5,11 @@ Several copies run it at once; each takes desktops that no other has in hand.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Final
+from uuid import UUID
 
 from roost_common import log
 from roost_common.contracts.base import Message, Problem
@@ -18,7 +19,7 @@ from roost_inventory.advance import advance, tell
 from roost_inventory.changes import emit, published
 from roost_inventory.model import Desktop
 from roost_inventory.placement import choose_all
-from roost_inventory.repository import Desktops, Hosts
+from roost_inventory.repository import Desktops, Hosts, Run
 from roost_inventory.settings import Settings
 
 BATCH: Final = 100
@@ -44,10 +45,10 @@ class Reconciler:
             due = await desktops.due(now, self._batch)
             if not due:
                 return False
-            await self._note_reachability(transaction, due)
+            runs = await self._note_reachability(transaction, due)
             carriers = sum(desktop.host is not None for desktop in due)
             with published(transaction, *due):
-                await self._advance_all(transaction, due, now)
+                await self._advance_all(transaction, due, runs, now)
             freed = carriers - sum(desktop.host is not None for desktop in due)
             if freed > 0:
                 await transaction.session.flush()
@@ -56,36 +57,54 @@ class Reconciler:
         return len(due) == self._batch or freed > 0
 
     @staticmethod
-    async def _note_reachability(transaction: Transaction, due: Sequence[Desktop]) -> None:
+    async def _note_reachability(
+        transaction: Transaction, due: Sequence[Desktop]
+    ) -> dict[str, Run]:
         names = {desktop.host for desktop in due if desktop.host is not None}
-        silent = await Hosts(transaction.session).unreachable(names) if names else set()
+        runs = await Hosts(transaction.session).runs(names) if names else {}
         for desktop in due:
-            desktop.reachable = desktop.host not in silent
+            run = None if desktop.host is None else runs.get(desktop.host)
+            desktop.reachable = run is None or run.alive
+        return runs
 
     async def _advance_all(
-        self, transaction: Transaction, due: Sequence[Desktop], now: datetime
+        self,
+        transaction: Transaction,
+        due: Sequence[Desktop],
+        runs: Mapping[str, Run],
+        now: datetime,
     ) -> None:
         homeless = [
             desktop
             for desktop in due
-            if advance(desktop, now, partial(_emit_for, transaction, desktop))
+            if advance(
+                desktop, _agent(runs, desktop.host), now, partial(_emit_for, transaction, desktop)
+            )
         ]
         if not homeless:
             return
+        homeless.sort(key=lambda one: (not one.restarting, -one.priority, one.created_at))
         candidates = await Hosts(transaction.session).locked_candidates()
         # Those that were released in this very pass have not been written yet, so their room is
         # still counted as used: the next pass has it.
         demands = [desktop.demand() for desktop in homeless]
         answers = choose_all(candidates, demands, overcommit=self._overcommit, policy=self._policy)
+        runs = await Hosts(transaction.session).runs()
         for desktop, answer in zip(homeless, answers, strict=True):
             if isinstance(answer, Problem):
                 metrics.PLACEMENTS.labels(answer.code).inc()
                 desktop.refuse_place(answer, now)
             else:
                 metrics.PLACEMENTS.labels("placed").inc()
-                desktop.assign(answer, now)
+                desktop.assign(answer, _agent(runs, answer), now)
                 tell(desktop, partial(_emit_for, transaction, desktop))
-            advance(desktop, now, partial(_emit_for, transaction, desktop))
+            agent = _agent(runs, desktop.host)
+            advance(desktop, agent, now, partial(_emit_for, transaction, desktop))
+
+
+def _agent(runs: Mapping[str, Run], host: str | None) -> UUID | None:
+    run = None if host is None else runs.get(host)
+    return None if run is None else run.agent_id
 
 
 def _emit_for(

@@ -53,12 +53,15 @@ class Reports:
                 await self._enrol(transaction, report, now)
                 return
             if host.agent_id == report.agent_id:
+                clear = False
                 # While the node is not trusted, what it says of desktops is not either.
                 if host.administrative is not Administrative.PENDING:
                     full = now - host.reported_at >= self._interval
-                    await self._take_in(transaction, report, host.agent_since, now, readings=full)
-                if self._is_news(host, report, now):
-                    await self._update(transaction, report, now)
+                    clear = await self._take_in(
+                        transaction, report, host.agent_since, now, readings=full
+                    )
+                if self._is_news(host, report, now) or (host.fenced and clear):
+                    await self._update(transaction, report, now, clear=clear)
                 return
         if await self._heard_anew(report, now):
             await self.reported(delivery, report)
@@ -87,6 +90,10 @@ class Reports:
             host = await Hosts(transaction.session).lock_by_name(report.node)
             if host is None or not host.hear(report.agent_id, now):
                 return False
+        async with self._unit() as transaction:
+            # Commands to the earlier run are void: what still waits for one is told again.
+            await Desktops(transaction.session).touch_on_host(report.node, now)
+            transaction.after_commit(self._wake)
         logger.info("host.agent-changed", host=report.node, agent=str(report.agent_id))
         return True
 
@@ -97,13 +104,18 @@ class Reports:
             or now - host.reported_at >= self._interval
         )
 
-    async def _update(self, transaction: Transaction, report: HostReport, now: datetime) -> None:
+    async def _update(
+        self, transaction: Transaction, report: HostReport, now: datetime, *, clear: bool
+    ) -> None:
         host = await Hosts(transaction.session).lock_by_name(report.node)
         if host is None or host.agent_id != report.agent_id:
             return
         grown = host.capabilities != report.capabilities
         host.note_report(report, now)
-        if grown and host.usable:
+        cleared = clear and host.note_clear(report.agent_id)
+        if cleared:
+            logger.info("host.clear", host=host.name)
+        if (grown or cleared) and host.usable:
             await self._new_room(transaction, now)
 
     async def _new_room(self, transaction: Transaction, now: datetime) -> None:
@@ -120,7 +132,8 @@ class Reports:
         now: datetime,
         *,
         readings: bool,
-    ) -> None:
+    ) -> bool:
+        """True when the node surely has nothing that belongs elsewhere."""
         desktops = Desktops(transaction.session)
         named = {one.desktop_id: one for one in report.domains}
         rows = await desktops.seen_on(report.node, named.keys())
@@ -131,6 +144,7 @@ class Reports:
                 transaction, news, report, named=named, agent_since=agent_since, now=now
             )
         await self._write_readings(transaction, rows, report, now, everything=readings)
+        return report.complete and all(row.host == report.node for row in rows)
 
     def _note_strangers(self, node: str, strangers: frozenset[UUID]) -> None:
         """A domain with Roost's mark that is in no record here is left alone, and told of."""

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from roost_common.contracts.base import Problem
 from roost_common.contracts.desktop import Power, StopMode, StopReason
 from roost_common.contracts.spec import DesktopSpec, TemplateRef
+from roost_inventory.fence import Verdict
 from roost_inventory.model.base import Base
 from roost_inventory.model.desktop_orders import Ordered
 from roost_inventory.model.desktop_seen import Seen
@@ -89,6 +90,7 @@ class Desktop(Ordered, Seen, Base):
             told_stop=StopMode.POWEROFF,
             told_generation=0,
             told_at=None,
+            told_agent=None,
             assigned_generation=0,
             reachable=True,
             shunned=None,
@@ -102,6 +104,8 @@ class Desktop(Ordered, Seen, Base):
             spice=None,
             up_since=None,
             stop_reason=StopReason.REQUESTED,
+            restarting=False,
+            priority=spec.ha.priority,
             asked_at=None,
             asks=0,
             retry_at=None,
@@ -116,8 +120,11 @@ class Desktop(Ordered, Seen, Base):
 
     # --- the reconcile loop -------------------------------------------------------------------
 
-    def assign(self, host: str, now: datetime) -> None:
-        """It goes to this host, whose room the caller has locked and counted."""
+    def assign(self, host: str, agent: UUID | None, now: datetime) -> None:
+        """It goes to this host, whose room the caller has locked and counted.
+
+        ``agent`` is the run of the host's agent that is told.
+        """
         if self.seen_host != host:
             # Another node's clock says nothing about this one's.
             self.seen_host, self.seen_agent, self.seen_at = None, None, None
@@ -130,7 +137,7 @@ class Desktop(Ordered, Seen, Base):
         self.retry_at, self.awaits_room = None, False
         if self.problem is not None and self.problem.code.startswith("placement."):
             self.problem = None
-        self.told_at = now
+        self.told_at, self.told_agent = now, agent
         self._nothing_asked()
         self.note_asked(now)
 
@@ -146,12 +153,26 @@ class Desktop(Ordered, Seen, Base):
     def detach(self) -> None:
         """The domain is gone: its host is free of it. Who saw it last, and when, is kept."""
         self.host, self.reachable, self.told_spec = None, True, None
+        self.told_agent = None
         self.reserved_vcpus = self.reserved_memory_mib = 0
         self.seen_state, self.seen_generation, self.seen_problem = None, 0, None
         self.boot_id, self.spice, self.up_since = None, None, None
         if self.power is Power.OFF:
             self.problem = None
         self._nothing_asked()
+
+    def lose_host(self, verdict: Verdict, now: datetime) -> None:
+        """Its host was fenced: it is gone from there without having been seen to go."""
+        if verdict is Verdict.RESTART:
+            self.restarting = self.restarting or self.is_up or self.boot_id is not None
+        elif verdict is Verdict.LEAVE_OFF:
+            self.power, self.restarting = Power.OFF, False
+            self.generation += 1
+        wanted = verdict is not Verdict.FREE
+        self.stop_reason = StopReason.HOST_FAILED if wanted else StopReason.REQUESTED
+        self.detach()
+        self.problem, self.retry_at = None, None
+        self.touch(now)
 
     def refuse_place(self, problem: Problem, now: datetime) -> None:
         """No host for it now."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from roost_common.contracts.desktop import DesktopView, Power
+from roost_inventory.fence import Assigned
 from roost_inventory.model.desktop_row import DesktopRow
 from roost_inventory.placement import Demand
 from roost_inventory.reconcile import UP, Situation, derive
@@ -13,6 +14,10 @@ from roost_inventory.witness import Witness
 
 class DesktopFacts(DesktopRow):
     """Reading, and the bookkeeping that every transition shares."""
+
+    void: bool = False
+    """Its command was given to a run of the agent that is over. Not stored: it follows from the
+    host's row, and whoever asks for the plan has read that."""
 
     def situation(self) -> Situation:
         """The facts that decisions are made from."""
@@ -26,6 +31,7 @@ class DesktopFacts(DesktopRow):
             told=self.told,
             told_stop=self.told_stop,
             told_generation=self.told_generation,
+            void=self.void,
             applied=self._applied,
             seen=self.seen_state,
             seen_generation=self.seen_generation,
@@ -36,6 +42,7 @@ class DesktopFacts(DesktopRow):
             asked_at=self.asked_at,
             asks=self.asks,
             retry_at=self.retry_at,
+            failures=self.failures if self._disk_is_ready else 0,
         )
 
     def view(self) -> DesktopView:
@@ -55,7 +62,14 @@ class DesktopFacts(DesktopRow):
             disk_generation=self.disk_generation,
             spice=self.spice,
             problem=self.problem,
+            restarting=self.restarting,
         )
+
+    def assigned(self) -> Assigned:
+        """What the fence of its host is judged by."""
+        spec = self.told_spec or self.spec
+        wanted = self.told is self.power is Power.ON and not self.deleting and self._disk_is_ready
+        return Assigned(self.told_agent, spec.ha.restart, wanted)
 
     def demand(self) -> Demand:
         """What it needs of a host."""

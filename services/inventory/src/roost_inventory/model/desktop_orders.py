@@ -22,6 +22,7 @@ class Ordered(DesktopFacts):
         self.power_ordered_at = ordered_at
         if power is Power.OFF:
             self.stop, self.grace_s = stop, grace_s
+            self.restarting = False
         if power is not self.power:
             self.power = power
             self.generation += 1
@@ -33,6 +34,7 @@ class Ordered(DesktopFacts):
         if self.deleting or disk_generation <= self.disk_generation:
             return False
         self.disk_generation = disk_generation
+        self.restarting = False
         self.template = template or self.template
         self.generation += 1
         self.problem = None
@@ -47,6 +49,7 @@ class Ordered(DesktopFacts):
             raise Conflict("desktop.deleting", "{name} is being deleted.", name=self.name)
         if spec != self.spec:
             self.spec = spec
+            self.priority = spec.ha.priority
             self.generation += 1
             self.retry_now()
 
@@ -54,7 +57,7 @@ class Ordered(DesktopFacts):
         """Take it away with its disk; False when that was ordered before."""
         if self.deleting:
             return False
-        self.deleting = True
+        self.deleting, self.restarting = True, False
         self.power = Power.OFF
         self.generation += 1
         self.problem = None

@@ -65,6 +65,8 @@ class DesktopRow:
     told_generation: Mapped[int] = mapped_column(BigInteger)
     told_at: Mapped[datetime | None]
     """When this generation was told first."""
+    told_agent: Mapped[UUID | None]
+    """The run of the node's agent to which it was told; another one drops the command."""
     assigned_generation: Mapped[int] = mapped_column(BigInteger)
     """What a node says of a lower generation speaks of an earlier assignment."""
     reachable: Mapped[bool]
@@ -84,6 +86,11 @@ class DesktopRow:
     spice: Mapped[SpiceAddress | None] = mapped_column(Json(SpiceAddress))
     up_since: Mapped[datetime | None]
     stop_reason: Mapped[StopReason] = mapped_column(word(StopReason))
+
+    restarting: Mapped[bool]
+    """Its run was lost with its host, and the next one is for the same user."""
+    priority: Mapped[int]
+    """The spec's: those that wait for a host are taken in this order."""
 
     # What is waited for.
     asked_at: Mapped[datetime | None]

@@ -11,6 +11,8 @@ from roost_inventory.model.desktop_facts import DesktopFacts
 from roost_inventory.reconcile import (
     CRASH_LOOP,
     FAIL_AGAIN_S,
+    GIVE_UP,
+    LOCKED_AGAIN_S,
     NEVER_FITS_AGAIN_S,
     STABLE,
     after,
@@ -28,6 +30,9 @@ DISK_AGAIN_S: Final = (5.0, 15.0, 30.0)
 CRASHES: Final = Problem(
     code="desktop.crash-loop", detail="It stops by itself again and again soon after its start."
 )
+DISK_LOCKED: Final = "desktop.disk-locked"
+"""QEMU refuses to start: another one holds the lock of the image."""
+GIVEN_UP: Final = "desktop.given-up"
 
 
 class Seen(DesktopFacts):
@@ -94,6 +99,7 @@ class Seen(DesktopFacts):
             self.up_since = now
         self.boot_id, self.spice = seen.boot_id, seen.spice
         self.problem = seen.problem
+        self.restarting = False
         self.retry_at = None
 
     def _note_stopped(self, was_up: bool, reason: StopReason, now: datetime) -> None:
@@ -113,12 +119,18 @@ class Seen(DesktopFacts):
             return
         self.stop_reason = reason
         self.failures = 1 if ran_well else self.failures + 1
-        self.retry_at = now + after(FAIL_AGAIN_S, self.failures)
+        locked = self.seen_problem is not None and self.seen_problem.code == DISK_LOCKED
+        self.retry_at = now + after(LOCKED_AGAIN_S if locked else FAIL_AGAIN_S, self.failures)
         if self.seen_problem is not None:
             self.problem = self.seen_problem
             self.shunned = self.host
         elif self.failures >= CRASH_LOOP:
             self.problem = CRASHES
+        if self.failures >= GIVE_UP:
+            why = self.problem.detail if self.problem else ""
+            self.problem = Problem(
+                code=GIVEN_UP, detail=f"It failed {self.failures} times in a row. {why}".strip()
+            )
 
     # --- imaging ---------------------------------------------------------------------------
 

@@ -77,6 +77,10 @@ class Host(Base):
     """When this run of its agent was first heard of."""
     retired_agents: Mapped[list[UUID]] = mapped_column(postgresql.ARRAY(sa.Uuid))
     """Earlier runs, the latest last."""
+    fenced: Mapped[bool]
+    """It was fenced, and has not been seen free of what belongs elsewhere since."""
+    fenced_agent: Mapped[UUID | None]
+    """The run of its agent that ended with it."""
     reported_at: Mapped[datetime]
     """Of a recent report; not written for each."""
     created_at: Mapped[datetime]
@@ -94,6 +98,8 @@ class Host(Base):
             agent_id=report.agent_id,
             agent_since=now,
             retired_agents=[],
+            fenced=False,
+            fenced_agent=None,
             created_at=now,
             approved_at=None,
         )
@@ -178,10 +184,24 @@ class Host(Base):
         self.stats = report.stats
         self.reported_at = now
 
+    def note_fenced(self, agent_id: UUID | None) -> None:
+        """It gets nothing until `note_clear`."""
+        self.fenced, self.fenced_agent = True, agent_id
+
+    def note_clear(self, agent_id: UUID) -> bool:
+        """A complete report of this run of its agent names nothing that belongs elsewhere.
+
+        True when that makes it usable again; the run that was fenced cannot say so.
+        """
+        if not self.fenced or agent_id == self.fenced_agent:
+            return False
+        self.fenced, self.fenced_agent = False, None
+        return True
+
     @property
     def usable(self) -> bool:
         """Whether it takes new desktops."""
-        return self.state is HostState.UP
+        return self.state is HostState.UP and not self.fenced
 
     @property
     def reachable(self) -> bool:

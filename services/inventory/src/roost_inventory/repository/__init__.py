@@ -1,7 +1,7 @@
 """All of inventory's queries."""
 
 from roost_inventory.repository.desktops import DesktopFilter, Desktops, SeenRow
-from roost_inventory.repository.hosts import Hosts
+from roost_inventory.repository.hosts import Hosts, Run
 from roost_inventory.repository.limitations import Limitations
 from roost_inventory.repository.projections import Healths, Pools, Readings, Sessions, Templates
 
@@ -13,6 +13,7 @@ __all__ = [
     "Limitations",
     "Pools",
     "Readings",
+    "Run",
     "SeenRow",
     "Sessions",
     "Templates",

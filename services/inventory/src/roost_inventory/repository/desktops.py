@@ -123,15 +123,23 @@ class Desktops:
         return found, total or 0
 
     async def due(self, now: datetime, limit: int) -> Sequence[Desktop]:
-        """Those to be looked at, locked; what another copy has in hand is left to it."""
+        """Those to be looked at, locked; what another copy has in hand is left to it.
+
+        First those that a host's failure took from their users, by priority.
+        """
         query = (
             sa.select(Desktop)
             .where(Desktop.next_check_at <= now)
-            .order_by(Desktop.next_check_at)
+            .order_by(Desktop.restarting.desc(), Desktop.priority.desc(), Desktop.next_check_at)
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
         return (await self._session.scalars(query)).all()
+
+    async def ids_on(self, node: str) -> list[UUID]:
+        """Those that are assigned to a host."""
+        query = sa.select(Desktop.id).where(Desktop.host == node)
+        return list((await self._session.scalars(query)).all())
 
     async def lock_many(self, ids: Collection[UUID]) -> Sequence[Desktop]:
         """These, for change."""
@@ -172,11 +180,11 @@ class Desktops:
         return len(touched.all())
 
     async def wake_waiting(self, limit: int, now: datetime) -> int:
-        """Have those that wait for room tried again now, the oldest first."""
+        """Have those that wait for room tried again now: in the order of `due`, then of age."""
         chosen = (
             sa.select(Desktop.id)
             .where(Desktop.awaits_room)
-            .order_by(Desktop.created_at)
+            .order_by(Desktop.restarting.desc(), Desktop.priority.desc(), Desktop.created_at)
             .limit(limit)
             .with_for_update(skip_locked=True)
             .cte("chosen")

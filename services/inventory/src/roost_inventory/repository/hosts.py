@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -15,13 +16,21 @@ from roost_inventory.placement import Candidate
 
 _CANDIDATES = sa.select(
     Host.name,
-    (Host.state == HostState.UP).label("usable"),
+    sa.and_(Host.state == HostState.UP, ~Host.fenced).label("usable"),
     Host.cpus,
     Host.memory_mib,
     Host.max_vcpus,
     Host.spice,
 ).where(Host.state != HostState.PENDING_APPROVAL)
 """In the order of `Candidate`'s fields."""
+
+
+class Run(NamedTuple):
+    """A run of a host's agent."""
+
+    agent_id: UUID
+    alive: bool
+    """Whether the host answers."""
 
 
 class Hosts:
@@ -76,10 +85,13 @@ class Hosts:
         total = await self._session.scalar(sa.select(sa.func.count(Host.id)).where(wanted))
         return (await self._session.scalars(query)).all(), total or 0
 
-    async def unreachable(self, names: Collection[str]) -> set[str]:
-        """Which of these do not answer."""
-        query = sa.select(Host.name).where(Host.name.in_(names), Host.health != Health.UP)
-        return set((await self._session.scalars(query)).all())
+    async def runs(self, names: Collection[str] | None = None) -> dict[str, Run]:
+        """The present run of the agent of each of these, or of all."""
+        query = sa.select(Host.name, Host.agent_id, Host.health == Health.UP)
+        if names is not None:
+            query = query.where(Host.name.in_(names))
+        rows = (await self._session.execute(query)).all()
+        return {name: Run(agent, alive) for name, agent, alive in rows}
 
     async def candidates(self) -> list[Candidate]:
         """Every approved host as placement sees it, without what is in use."""
