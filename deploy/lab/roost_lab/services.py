@@ -7,6 +7,7 @@ import urllib.request
 from collections.abc import Mapping
 
 from roost_lab import ca, rabbit_definitions
+from roost_lab.node_init import HA
 from roost_lab.postgres import PostgresServer
 from roost_lab.process import run
 from roost_lab.rabbitmq import RabbitServer, amqp_url
@@ -121,6 +122,10 @@ class Services:
             "VIRT_TYPE": self._site.virt_type,
             "SPICE_CA_FILE": str(paths.certs / "ca.pem"),
             "SPICE_HOST_SUBJECT": ca.host_subject(node.name),
+            "MIGRATION_URI": "qemu+tcp://{address}/system",
+            # A plain directory of this machine is the nodes' shared storage.
+            "STORAGE_SHARED": "true",
+            "HA_DIR": HA,
         }
         return {f"ROOST_HOST_AGENT_{name}": value for name, value in settings.items()}
 
