@@ -111,6 +111,15 @@ class Node:
                     priority=20,
                 )
             )
+            programs.append(
+                Program(
+                    GUARD,
+                    (str(paths.python), "-m", "roost_host_agent.guard"),
+                    paths.log(f"{self.name}-{GUARD}"),
+                    autostart=True,
+                    priority=15,
+                )
+            )
         return programs
 
     def program(self) -> Program:
