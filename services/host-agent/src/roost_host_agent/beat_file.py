@@ -88,7 +88,8 @@ class BeatDirectory:
         self._path = path
         self._node = node
         self._deadline_s = deadline_s
-        self._hanging: threading.Thread | None = None
+        self._asked = False
+        """Whether the storage has yet to answer."""
 
     async def read(self) -> Reading:
         """Raises OSError, ValueError, and TimeoutError while the storage hangs."""
@@ -105,7 +106,7 @@ class BeatDirectory:
 
     async def _apart(self, work: Callable[[], T]) -> T:
         """In a daemon thread, of which no more than one hangs at any time."""
-        if self._hanging is not None and self._hanging.is_alive():
+        if self._asked:
             raise TimeoutError(f"{self._path} has not answered yet")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
@@ -124,11 +125,12 @@ class BeatDirectory:
                 result = work()
             except Exception as caught:  # raised again where it is awaited
                 error = caught
+            self._asked = False
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(settle, result, error)
 
-        self._hanging = threading.Thread(target=run, name="beat-files", daemon=True)
-        self._hanging.start()
+        self._asked = True
+        threading.Thread(target=run, name="beat-files", daemon=True).start()
         async with asyncio.timeout(self._deadline_s):
             return await future
 

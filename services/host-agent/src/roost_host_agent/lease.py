@@ -89,8 +89,7 @@ class Lease:
         self._sequence = -1
         self._heard: _Sent | None = None
         self._held_until: float | None = None
-        self._looked = False
-        self._peers_granted_at = float("-inf")
+        self._quiet_since: float | None = None
         self._peers_granted_since = float("-inf")
 
     # --- what others ask ------------------------------------------------------------------------
@@ -177,7 +176,7 @@ class Lease:
         lease ends when its time has come.
         """
         if peers is None:
-            self._looked = False  # what they did meanwhile is not known
+            self._quiet_since = None  # what they did meanwhile is not known
         else:
             self._look(peers, now)
         return Verdict.EXPIRED if self._has_ended(now) else Verdict.HOLD
@@ -193,13 +192,11 @@ class Lease:
 
     def _look(self, peers: Peers, now: float) -> None:
         if peers.granted:
-            if self._looked and peers.at - self._peers_granted_at >= QUIET_S:
+            if self._quiet_since is not None and peers.at - self._quiet_since >= QUIET_S:
                 self._peers_granted_since = peers.at
-            self._peers_granted_at = peers.at
-        elif not self._looked:
-            # How long they have been quiet is not known yet.
-            self._peers_granted_at = peers.at
-        self._looked = True
+            self._quiet_since = None
+        elif self._quiet_since is None:
+            self._quiet_since = peers.at
         relied_on = self._heard.witness if self._heard is not None else None
         if self._inherited or self._has_ended(now) or peers.witness != relied_on:
             return
