@@ -21,7 +21,7 @@ from roost_common.contracts.desktop import (
     StopMode,
     StopReason,
 )
-from roost_common.errors import Outage, Unavailable
+from roost_common.errors import Conflict, Outage, Unavailable
 from roost_common.testing.bus import FakeBus, twice_and_out_of_order
 from roost_common.testing.clock import FakeClock
 from roost_host_agent.handlers import Handlers, Trust
@@ -164,6 +164,55 @@ async def test_a_refusal_is_over_when_it_works_or_is_not_wanted_any_more() -> No
         2,
         None,
     )
+
+
+class Locked(FakeHypervisor):
+    """Another copy has the disk."""
+
+    starts = 0
+
+    async def start(self, wanted: EnsureDesktop, boot_id: UUID) -> None:
+        self.starts += 1
+        raise Conflict("desktop.disk-locked", "The desktop's disk is in use elsewhere.")
+
+
+async def test_a_locked_disk_is_said_and_left_to_whoever_asked() -> None:
+    site, driver = Site(), Locked()
+    site.driver = driver
+    site.restart()
+    async with site.running():
+        await site.reconciler.ensure(wanted())
+    assert driver.starts == 1
+    assert site.last.problem is not None
+    assert site.last.problem.code == "desktop.disk-locked"
+
+
+async def test_starts_wait_for_a_place_in_the_order_of_their_commands() -> None:
+    began: list[UUID] = []
+    go_on = asyncio.Event()
+
+    class Slow(FakeHypervisor):
+        async def start(self, wanted: EnsureDesktop, boot_id: UUID) -> None:
+            began.append(wanted.desktop_id)
+            await go_on.wait()
+            await super().start(wanted, boot_id)
+
+    site = Site()
+    site.driver = Slow()
+    site.restart()
+    commands = [wanted() for _ in range(8)]
+    tasks = [asyncio.create_task(site.reconciler.ensure(command)) for command in commands]
+
+    async def two_began() -> bool:
+        return len(began) == 2
+
+    await eventually(two_began, "two start")
+    # Turning a desktop off waits for nobody's start.
+    await site.reconciler.ensure(off(wanted(), 2))
+    assert len(began) == 2
+    go_on.set()
+    await asyncio.gather(*tasks)
+    assert began == [command.desktop_id for command in commands]
 
 
 async def test_a_missing_disk_is_a_refusal() -> None:

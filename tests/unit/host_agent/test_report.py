@@ -17,6 +17,7 @@ from roost_host_agent import report
 from roost_host_agent.heartbeat import Heartbeat
 from roost_host_agent.hypervisor.driver import DomainView
 from roost_host_agent.hypervisor.fake import FakeHypervisor
+from roost_host_agent.leasehold import Standing
 from roost_host_agent.node import Node
 from roost_host_agent.observer import Observer
 from roost_host_agent.report import Reporter
@@ -25,8 +26,8 @@ NODE = Node("node-a", "192.0.2.10", uuid4())
 
 
 class Desk:
-    def __init__(self) -> None:
-        self.bus, self.clock, self.driver = FakeBus(), FakeClock(), FakeHypervisor()
+    def __init__(self, bus: FakeBus | None = None) -> None:
+        self.bus, self.clock, self.driver = bus or FakeBus(), FakeClock(), FakeHypervisor()
         self.swept: list[tuple[DomainView, ...]] = []
         self.reporter = Reporter(
             NODE,
@@ -154,3 +155,43 @@ async def test_beats_go_on_and_count_while_the_bus_is_away() -> None:
     assert max(later - sooner for sooner, later in pairwise(sequences)) > 3
     assert (found[0].libvirt, found[-1].libvirt) == (True, False)
     assert {beat.agent_id for beat in found} == {NODE.agent_id}
+
+
+async def test_a_beat_says_how_the_lease_stands() -> None:
+    bus, witness = FakeBus(), uuid4()
+    asked: list[int] = []
+
+    def standing(sequence: int) -> Standing:
+        # Before it is sent: a grant counts from here.
+        assert len(bus.published) == len(asked)
+        asked.append(sequence)
+        return Standing(lease_s=45, armed=True, witness=witness)
+
+    clock = FakeClock()
+    heartbeat = Heartbeat(NODE, bus, clock, interval_s=1, libvirt=lambda: True, lease=standing)
+    await heartbeat.beat()
+    await heartbeat.beat()
+    beats = bus.of(HostBeat)
+    assert [beat.sequence for beat in beats] == asked == [1, 2]
+    assert (beats[0].lease_s, beats[0].lease_armed, beats[0].witness) == (45, True, witness)
+    assert beats[0].address == NODE.address
+
+
+async def test_the_first_report_is_tried_again_at_once() -> None:
+    bus = CountingBus()
+    desk = Desk(bus)  # its interval is five seconds
+    bus.connected = False
+    task = asyncio.create_task(desk.reporter.run())
+
+    async def tried() -> bool:
+        return bus.tried > 0
+
+    async def reported() -> bool:
+        return bool(bus.of(HostReport))
+
+    await eventually(tried, "it tries to report")
+    assert not await reported()
+    bus.connected = True
+    await eventually(reported, "it reports", 3)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

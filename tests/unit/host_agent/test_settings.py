@@ -19,6 +19,7 @@ from roost_common.contracts.host import HostApproved
 from roost_common.errors import Conflict, Invalid, Unavailable
 from roost_common.testing.bus import FakeBus, delivery
 from roost_common.testing.clock import FakeClock
+from roost_host_agent import metrics
 from roost_host_agent.address import towards
 from roost_host_agent.handlers import Handlers, Trust
 from roost_host_agent.hypervisor.fake import FakeHypervisor
@@ -47,11 +48,27 @@ def test_the_profile_follows_the_settings() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"network": "bridge:"}, {"node": "Node A"}, {"virt_type": "xen"}, {"report_interval_s": 0}],
+    [
+        {"network": "bridge:"},
+        {"node": "Node A"},
+        {"virt_type": "xen"},
+        {"report_interval_s": 0},
+        {"lease_s": 9.9},
+        {"lease_s": -1},
+        {"starts_at_once": 0},
+    ],
 )
 def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         settings(**wrong)
+
+
+def test_a_lease_and_its_file() -> None:
+    assert settings().lease_s == 45
+    assert [settings(lease_s=value).lease_s for value in (0, 10)] == [0, 10]
+    assert settings().guarded_file == Path("/run/roost/lease.json")
+    assert settings(driver="fake").guarded_file is None
+    assert settings(driver="fake", lease_file="/x/l").guarded_file == Path("/x/l")
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,6 +133,21 @@ async def test_close_and_reboot(handlers: Handlers, driver: FakeHypervisor) -> N
     assert await handlers.question(close) == Done()
     with pytest.raises(Conflict):
         await handlers.question(RebootDesktop(desktop_id=command.desktop_id))
+
+
+async def test_what_is_meant_for_another_run_is_dropped(driver: FakeHypervisor) -> None:
+    clock, me = FakeClock(), uuid4()
+    observer = Observer(Node("node-a", "", me), FakeBus(), clock)
+    handlers = Handlers(driver, Reconciler(driver, observer, clock), Trust(), agent_id=me)
+    dropped = metrics.ENSURES.labels("for-another-run")
+    before = dropped._value.get()
+    for meant in (uuid4(), uuid4()):
+        await handlers.command(delivery(wanted(agent_id=meant)))
+    assert await driver.domains() == ()
+    assert dropped._value.get() == before + 2
+    for mine in (me, None):
+        await handlers.command(delivery(wanted(agent_id=mine)))
+    assert len(await driver.domains()) == 2
 
 
 async def test_what_is_not_for_an_agent_is_dead_lettered(handlers: Handlers) -> None:

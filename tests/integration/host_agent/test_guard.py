@@ -1,0 +1,174 @@
+"""The guard against real processes: a frozen or dead agent does not keep a desktop alive."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+
+from roost_host_agent import lease_file
+from roost_host_agent.lease_file import GuardedDomain, LeaseFile, boot_time
+
+pytestmark = pytest.mark.integration
+
+# An agent's part in it, and nothing else: it holds a lease for a moment, and again and again.
+AGENT = """
+import sys, time
+from pathlib import Path
+from roost_host_agent.lease_file import GuardedDomain, LeaseFile, boot_time, write
+path, uuid = Path(sys.argv[1]), sys.argv[2]
+while True:
+    write(path, LeaseFile("run", boot_time() + 1.0, (GuardedDomain(uuid, "d"),)))
+    time.sleep(0.1)
+"""
+
+
+def until(condition: Callable[[], bool], what: str, deadline_s: float = 20) -> None:
+    end = time.monotonic() + deadline_s
+    while not condition():
+        if time.monotonic() > end:
+            pytest.fail(f"in {deadline_s} s it did not happen that {what}")
+        time.sleep(0.02)
+
+
+class Node:
+    """A lease file, and processes that end with the test."""
+
+    def __init__(self, path: Path, stack: ExitStack) -> None:
+        self.path = path
+        self.log = path.with_name("guard.log")
+        self._stack = stack
+
+    def start(self, *argv: str, executable: str | None = None) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(argv, executable=executable, stderr=log)
+        self._stack.callback(process.wait)
+        self._stack.callback(process.kill)
+        return process
+
+    def guard(self) -> subprocess.Popen[bytes]:
+        """Returns when it watches."""
+        file = str(self.path)
+        guard = self.start(sys.executable, "-m", "roost_host_agent.guard", "--lease-file", file)
+        until(lambda: lease_file.is_guarded(self.path, boot_time()), "the guard watches")
+        return guard
+
+    def domain(self, uuid: UUID) -> subprocess.Popen[bytes]:
+        """Something that looks like its QEMU process."""
+        code = "import time; time.sleep(600)"
+        return self.start(
+            "qemu-system-x86_64", "-c", code, "-uuid", str(uuid), executable=sys.executable
+        )
+
+    def lease(self, left_s: float | None, *uuids: UUID) -> None:
+        deadline = None if left_s is None else boot_time() + left_s
+        domains = tuple(GuardedDomain(str(uuid), f"d-{uuid}") for uuid in uuids)
+        lease_file.write(self.path, LeaseFile("run", deadline, domains))
+
+    def holds(self) -> bool:
+        """Whether the lease has not ended."""
+        lease = lease_file.read(self.path)
+        return lease is not None and not lease.ended(boot_time())
+
+    def polls(self, times: int) -> None:
+        """Wait for so many polls of the guard from now on."""
+        for _ in range(times):
+            before = self._sign()
+            until(lambda before=before: self._sign() != before, "it polls")  # type: ignore[misc]
+
+    def _sign(self) -> str:
+        return self.path.with_name("lease.json.guard").read_text()
+
+    def said(self, event: str) -> list[dict[str, object]]:
+        lines = [json.loads(line) for line in self.log.read_text().splitlines()]
+        return [line for line in lines if line["event"] == event]
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    with ExitStack() as stack:
+        yield Node(tmp_path / "lease.json", stack)
+
+
+def test_a_frozen_agents_desktop_is_killed(node: Node) -> None:
+    uuid = uuid4()
+    domain, other = node.domain(uuid), node.domain(uuid4())
+    agent = node.start(sys.executable, "-c", AGENT, str(node.path), str(uuid))
+    until(node.path.exists, "the agent holds a lease")
+    node.guard()
+    until(lambda: node.said("guard.started") != [], "it has begun")
+    agent.send_signal(signal.SIGSTOP)
+    until(lambda: domain.poll() is not None, "the guard kills it")
+    assert domain.returncode == -signal.SIGKILL
+    (line,) = node.said("guard.killed")
+    assert (line["id"], line["pid"]) == (str(uuid), domain.pid)
+    assert float(str(line["late_s"])) >= 0, "not before the lease had ended"
+    # What is not on the list runs on, and so does the agent, which the guard knows nothing of.
+    assert other.poll() is None
+    agent.send_signal(signal.SIGCONT)
+    # With the lease it writes now the desktop may run again.
+    until(node.holds, "it holds a lease again")
+    again = node.domain(uuid)
+    node.polls(3)
+    assert again.poll() is None
+
+
+def test_it_goes_on_killing_until_there_is_a_newer_lease(node: Node) -> None:
+    uuid = uuid4()
+    node.lease(-1, uuid)
+    node.guard()
+    for _ in range(3):
+        domain = node.domain(uuid)
+        until(lambda domain=domain: domain.poll() is not None, "it is killed, too")  # type: ignore[misc]
+    node.lease(60, uuid)
+    node.polls(2)
+    domain = node.domain(uuid)
+    node.polls(2)
+    node.lease(None, uuid)
+    node.polls(2)
+    assert domain.poll() is None
+
+
+@pytest.mark.parametrize("trouble", ["gone", "broken"])
+def test_a_lease_file_that_is_lost_ends_nothing_later(node: Node, trouble: str) -> None:
+    uuid = uuid4()
+    domain = node.domain(uuid)
+    node.lease(2, uuid)
+    node.guard()
+    if trouble == "gone":
+        node.path.unlink()
+    else:
+        node.path.write_text("{")
+    until(lambda: domain.poll() is not None, "it is killed")
+
+
+def test_a_guard_that_is_killed_and_comes_back_goes_on(node: Node) -> None:
+    uuid = uuid4()
+    domain = node.domain(uuid)
+    node.lease(1, uuid)
+    first = node.guard()
+    first.kill()
+    first.wait()
+    node.guard()
+    until(lambda: domain.poll() is not None, "it is killed")
+
+
+def test_it_ends_when_it_is_told_to(node: Node) -> None:
+    guard = node.guard()
+    guard.terminate()
+    assert guard.wait(10) == 0
+
+
+def test_it_is_small(node: Node) -> None:
+    guard = node.guard()
+    pages = int(Path(f"/proc/{guard.pid}/statm").read_text().split()[1])
+    assert pages * os.sysconf("SC_PAGE_SIZE") < 32 * 2**20
