@@ -89,6 +89,8 @@ class Inventory:
         self.views: dict[UUID, DesktopView] = {}
         self.commands: list[Message] = []
         self.said: list[Message] = []
+        self.correlations: dict[str, str] = {}
+        """Of the last message of each name that broker sent."""
         self.opened: list[OpenDisplay] = []
         self.closed: list[CloseDisplay] = []
         self.holding = False
@@ -233,10 +235,15 @@ class Inventory:
 
     async def _heard(self, delivery: Delivery) -> None:
         self.said.append(delivery.message)
+        self._note(delivery)
+
+    def _note(self, delivery: Delivery) -> None:
+        self.correlations[delivery.message.name] = delivery.envelope.correlation_id
 
     async def _command(self, delivery: Delivery) -> None:
         message = delivery.message
         self.commands.append(message)
+        self._note(delivery)
         if self.deaf:
             return
         if isinstance(message, CreateDesktop):

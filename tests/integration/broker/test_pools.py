@@ -152,7 +152,8 @@ async def test_deleting(ready_site: Any, eventually: Any) -> None:
     answer = await site.call("DELETE", "/pools/win")
     assert (answer.status_code, answer.json()["code"]) == (409, "pool.in-use")
     site.inventory.holding = True
-    answer = await site.call("DELETE", "/pools/win?force=true")
+    headers = {**site.admin, "X-Request-Id": "this-very-request"}
+    answer = await site.call("DELETE", "/pools/win?force=true", headers=headers)
     assert answer.status_code == 202
     assert answer.headers["Location"].startswith("/api/v1/pools/")
     assert (await site.launch(site.bob, pool="win")).status_code == 404
@@ -167,6 +168,8 @@ async def test_deleting(ready_site: Any, eventually: Any) -> None:
     assert await site.sql("select count(*) from pool_desktops") == 0
     assert (await site.call("DELETE", "/pools/win")).status_code == 404
     assert site.inventory.of(PoolChanged)[-1].deleted
+    for name in ("session.ended.v1", "desktop.delete.v1", "pool.changed.v1"):
+        assert site.inventory.correlations[name] == "this-very-request"
     assert not site.inventory.of(ReimageDesktop), "what is deleted needs no fresh disk"
     await site.pool()  # the name is free again
 

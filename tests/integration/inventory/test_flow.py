@@ -10,6 +10,7 @@ from tests.unit.inventory.stage import FULL, LOCKED
 
 from roost_common.contracts.desktop import (
     DeleteDesktop,
+    DesktopChanged,
     DesktopDeleted,
     DesktopFact,
     DesktopReimaged,
@@ -52,6 +53,19 @@ async def test_from_create_to_running_with_one_event_for_each_change(site: Site)
     assert views[-1].spice is not None
     assert [command.generation for command in site.imaging.commands] == [1]
     assert len(node.commands) == 1
+
+
+async def test_what_the_loop_says_is_found_under_the_request_that_ordered_it(site: Site) -> None:
+    await site.add_node("n1")
+    desktop = await site.create()
+    await site.settle()
+    await site.tell(SetDesktopPower(desktop_id=desktop, power=Power.OFF))
+    await site.collect()
+    await site.reconcile()
+    envelopes = [row["envelope"] for row in await site.rows("outbox")]
+    assert {one["type"] for one in envelopes} == {DesktopChanged.name, EnsureDesktop.name}
+    wanted = (await site.row(desktop)).correlation_id
+    assert {one["correlation_id"] for one in envelopes} == {wanted}
 
 
 async def test_a_desktop_that_is_not_to_run_waits_with_its_disk(site: Site) -> None:
@@ -127,7 +141,8 @@ async def test_reimage_waits_for_the_domain_to_be_gone_then_takes_the_next_gener
     off = (await site.spoken(EnsureDesktop))[-1]
     assert (off.power, off.stop) == (Power.OFF, StopMode.POWEROFF)
     assert not [c for c in await site.spoken(EnsureDisk) if c.generation == 2]
-    await site.tell(node.take(off))
+    for answer in site.answer(off, "n1"):
+        await site.tell(answer)
     await site.settle()
     row = await site.row(desktop)
     assert (row.state, row.disk_generation) == (DesktopState.RUNNING, 2)
@@ -211,7 +226,7 @@ async def test_a_host_that_refuses_is_left_for_another(site: Site) -> None:
     desktop = await site.create()
     await site.settle()
     assert (await site.row(desktop)).problem == LOCKED
-    await site.pass_time(2)
+    await site.pass_time(5)
     row = await site.row(desktop)
     assert (row.state, row.host, row.problem) == (DesktopState.RUNNING, "n2", None)
     assert len(await site.spoken(DesktopStartRefused)) == 1

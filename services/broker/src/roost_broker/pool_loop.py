@@ -144,8 +144,9 @@ class PoolLoop:
                 deleting=pool.deleting,
             )
             actions = plan(wish, members, waiting, now)
-            for action in actions:
-                await self._do(transaction, pool, template, action)
+            with log.bound_contextvars(**_cause(pool)):
+                for action in actions:
+                    await self._do(transaction, pool, template, action)
             if pool.deleting and not any(member.phase is not Phase.REFUSED for member in members):
                 await transaction.session.execute(
                     sa.delete(PoolDesktop).where(PoolDesktop.pool_id == pool_id)
@@ -222,6 +223,13 @@ class PoolLoop:
                 desktop_id=desktop.id, disk_generation=action.generation, template=template
             )
         )
+
+
+def _cause(pool: Pool) -> dict[str, str]:
+    """What the loop does for a pool has no one cause, but for its deletion."""
+    if not pool.deleting or pool.correlation_id is None:
+        return {}
+    return {"correlation_id": pool.correlation_id}
 
 
 def _create_command(desktop: PoolDesktop, template: TemplateRef, pool: Pool) -> CreateDesktop:

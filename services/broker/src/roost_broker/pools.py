@@ -156,8 +156,7 @@ class PoolAdministration:
                     count=held,
                     pool=pool.name,
                 )
-            pool.deleting = True
-            pool.changed()
+            pool.delete(log.current("correlation_id"))
             self._say(transaction, pool)
         logger.info("pool.deleting", pool=pool.name, by=who.name, force=force)
         return pool.id

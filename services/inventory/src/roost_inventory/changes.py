@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 
 from roost_common import log
@@ -27,15 +27,23 @@ def published(transaction: Transaction, *desktops: Desktop) -> Iterator[None]:
         desktop.revision += 1
         renewed = desktop.disk_ready != disk_ready and desktop.disk_ready > 1
         event = event_for(view, desktop.view(), disk_renewed=renewed, why=desktop.stop_reason)
-        logger.info(
-            "desktop.changed",
-            event_name=event.name,
-            desktop=str(desktop.id),
-            state=desktop.state.value,
-            host=desktop.host,
-            problem=desktop.problem.code if desktop.problem else None,
-        )
-        transaction.emit(event)
+        with _caused(desktop):
+            logger.info(
+                "desktop.changed",
+                event_name=event.name,
+                desktop=str(desktop.id),
+                state=desktop.state.value,
+                host=desktop.host,
+                problem=desktop.problem.code if desktop.problem else None,
+            )
+            transaction.emit(event)
+
+
+def _caused(desktop: Desktop) -> AbstractContextManager[object]:
+    """What no request or message causes now, the loop does for the one that ordered last."""
+    if log.current("correlation_id"):
+        return nullcontext()
+    return log.bound_contextvars(correlation_id=desktop.correlation_id)
 
 
 @contextmanager

@@ -40,6 +40,8 @@ class Pool(Base):
     revision: Mapped[int]
     deleting: Mapped[bool]
     created_at: Mapped[datetime]
+    correlation_id: Mapped[str | None] = mapped_column(sa.String(64))
+    """Of the request that deleted it: what the loop does for that is found under this id."""
 
     @property
     def hardware(self) -> DesktopSpec:
@@ -49,6 +51,12 @@ class Pool(Base):
     def changed(self) -> None:
         """Count the change."""
         self.revision += 1
+
+    def delete(self, correlation_id: str | None) -> None:
+        """Its desktops are to go, and then it."""
+        self.deleting = True
+        self.correlation_id = correlation_id and correlation_id[:64]
+        self.changed()
 
     def fact(self) -> PoolChanged:
         """The event about the pool as it is now."""
