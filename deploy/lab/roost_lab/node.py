@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from uuid import UUID, uuid4
 
-from roost_lab import ca, libvirt_conf, network, supervisor
+from roost_lab import ca, code, libvirt_conf, network, supervisor
 from roost_lab.node_init import CUT, HA, PRIVATE, STORAGE_CUT
 from roost_lab.power import Power
 from roost_lab.process import find, run
@@ -101,12 +101,13 @@ class Node:
             )
         ]
         if agent is not None:
+            current = {code.STAMP: code.stamp(paths.repository, "host-agent")}
             programs.append(
                 Program(
                     AGENT,
                     (str(paths.python), "-m", "roost_host_agent"),
                     paths.log(f"{self.name}-{AGENT}"),
-                    environment=agent,
+                    environment={**agent, **current},
                     autostart=True,
                     priority=20,
                 )
@@ -116,6 +117,7 @@ class Node:
                     GUARD,
                     (str(paths.python), "-m", "roost_host_agent.guard"),
                     paths.log(f"{self.name}-{GUARD}"),
+                    environment=current,
                     autostart=True,
                     priority=15,
                 )

@@ -6,7 +6,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 
-from roost_lab import ca, rabbit_definitions
+from roost_lab import ca, code, rabbit_definitions
 from roost_lab.node_init import HA
 from roost_lab.postgres import PostgresServer
 from roost_lab.process import run
@@ -136,7 +136,10 @@ class Services:
             copy.name,
             (str(paths.python), "-m", package(copy.service)),
             paths.log(copy.name),
-            environment=self.environment(copy),
+            environment={
+                **self.environment(copy),
+                code.STAMP: code.stamp(paths.repository, copy.service),
+            },
             autostart=True,
         )
 

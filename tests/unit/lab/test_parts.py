@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from roost_lab import libvirt_conf, virtualisation
+from roost_lab import code, libvirt_conf, virtualisation
 from roost_lab.process import Daemon
 from roost_lab.secrets import Secrets
 from roost_lab.status import table
@@ -85,3 +85,18 @@ def test_a_killed_daemon_can_be_started_again(daemon: Daemon) -> None:
     assert daemon.pid is None
     assert daemon.start(["sleep", "60"], {"PATH": "/usr/bin:/bin"})
     assert daemon.pid != first
+
+
+def test_a_change_of_code_restarts_whom_it_concerns(tmp_path: Path) -> None:
+    for part in ("libs/common", "services/broker", "services/imaging"):
+        (tmp_path / part / "src").mkdir(parents=True)
+
+    def stamps() -> tuple[str, str]:
+        return code.stamp(tmp_path, "broker"), code.stamp(tmp_path, "imaging")
+
+    before = stamps()
+    (tmp_path / "services/broker/src/x.py").write_text("x = 1")
+    after = stamps()
+    assert (after[0] != before[0], after[1] == before[1]) == (True, True)
+    (tmp_path / "libs/common/src/y.py").write_text("y = 1")
+    assert not set(stamps()) & set(after)
