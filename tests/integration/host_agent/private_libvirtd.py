@@ -19,6 +19,7 @@ _PRIVATE: Final = ("etc", "lib", "log", "cache")
 # bash reaps what is re-parented to it; without that, a QEMU that ended would look alive.
 _INIT: Final = """
 set -e
+hostname "$NAME"
 mount --make-rprivate /
 mount -t tmpfs tmpfs /run
 mount --bind "$BASE/etc" /etc/libvirt
@@ -28,7 +29,8 @@ mount --bind "$BASE/cache" /var/cache/libvirt
 set +e
 while read -r command; do
   case "$command" in
-    start) rm -f "$BASE/sock/"*; libvirtd -f /etc/libvirt/libvirtd.conf -p /run/libvirtd.pid & ;;
+    start) rm -f "$BASE/sock/"*
+      libvirtd $LISTEN -f /etc/libvirt/libvirtd.conf -p /run/libvirtd.pid & ;;
     stop) kill "$!" ;;
     kill) kill -9 "$!" ;;
   esac
@@ -49,18 +51,32 @@ _LIBVIRTD_CONF: Final = """
 unix_sock_dir = "{base}/sock"
 auth_unix_rw = "none"
 host_uuid = "{uuid}"
+listen_tls = 0
+listen_tcp = 1
+auth_tcp = "none"
+listen_addr = "{address}"
+tcp_port = "{port}"
 """
 
 
 class PrivateLibvirtd:
-    """Needs root and a short path: a Unix socket's has at most 107 characters."""
+    """Needs root and a short path: a Unix socket's has at most 107 characters.
 
-    def __init__(self, base: Path) -> None:
+    With a ``port`` it is reached by others over TCP, at ``address``; it calls itself ``name``.
+    """
+
+    def __init__(
+        self, base: Path, *, name: str = "node-a", address: str = "127.0.0.1", port: int = 0
+    ) -> None:
+        self.name = name
+        self.address = address
         self.base = base
-        for name in (*_PRIVATE, "sock", "spice"):
-            (base / name).mkdir(parents=True)
+        for folder in (*_PRIVATE, "sock", "spice"):
+            (base / folder).mkdir(parents=True)
         (base / "etc/qemu.conf").write_text(_QEMU_CONF.format(base=base))
-        (base / "etc/libvirtd.conf").write_text(_LIBVIRTD_CONF.format(base=base, uuid=uuid4()))
+        (base / "etc/libvirtd.conf").write_text(
+            _LIBVIRTD_CONF.format(base=base, uuid=uuid4(), address=address, port=port)
+        )
         self._certificate()
         # Mounted before the namespace is made, so that it is the same one on both sides.
         self.small = base / "small"
@@ -69,10 +85,23 @@ class PrivateLibvirtd:
         self._log = (base / "init.log").open("wb")
         self._init = subprocess.Popen(
             [
-                *("unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"),
+                *(
+                    "unshare",
+                    "--mount",
+                    "--uts",
+                    "--pid",
+                    "--fork",
+                    "--kill-child=KILL",
+                    "--mount-proc",
+                ),
                 *("bash", "-c", _INIT),
             ],
-            env={**os.environ, "BASE": str(base)},
+            env={
+                **os.environ,
+                "BASE": str(base),
+                "NAME": name,
+                "LISTEN": "--listen" if port else "",
+            },
             stdin=subprocess.PIPE,
             stdout=self._log,
             stderr=self._log,
@@ -180,7 +209,7 @@ class PrivateLibvirtd:
         subprocess.run(
             [
                 *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-                *("-subj", "/O=Roost/CN=node-a"),
+                *("-subj", f"/O=Roost/CN={self.name}"),
                 *("-keyout", spice / "server-key.pem", "-out", spice / "server-cert.pem"),
             ],
             check=True,

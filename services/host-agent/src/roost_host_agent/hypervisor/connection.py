@@ -43,6 +43,10 @@ _EVENTS: Final = (
     libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE,
     libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE,
 )
+_ARRIVED: Final = (
+    libvirt.VIR_DOMAIN_EVENT_RESUMED,
+    libvirt.VIR_DOMAIN_EVENT_RESUMED_MIGRATED,
+)
 
 _events_lock = threading.Lock()
 _events_running = False
@@ -78,10 +82,17 @@ class Connection:
     """Calls to one libvirtd; ``run`` keeps it connected until cancelled."""
 
     def __init__(
-        self, uri: str, *, on_event: EventHandler, on_connected: Callable[[], None]
+        self,
+        uri: str,
+        *,
+        on_event: EventHandler,
+        on_connected: Callable[[], None],
+        on_arrived: Callable[[UUID], None],
     ) -> None:
+        """``on_arrived``: a guest that was moved to here runs; after its event, on the loop."""
         self._uri = uri
         self._on_event = on_event
+        self._on_arrived = on_arrived
         self._on_connected = on_connected
         self._conn: libvirt.virConnect | None = None
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="libvirt")
@@ -189,6 +200,8 @@ class Connection:
     def _event(self, _conn: Any, domain: libvirt.virDomain, *details: Any) -> None:
         event, desktop_id = int(details[-1]), UUID(domain.UUIDString())
         self._tell(lambda: self._on_event(event, desktop_id))
+        if event == libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE and details[:2] == _ARRIVED:
+            self._tell(lambda: self._on_arrived(desktop_id))
 
     def _tell(self, what: Callable[[], None]) -> None:
         loop = self._loop

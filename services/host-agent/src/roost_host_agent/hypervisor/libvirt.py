@@ -42,7 +42,11 @@ from roost_host_agent.hypervisor.driver import (
 )
 from roost_host_agent.hypervisor.guest_poller import AT_ONCE, GuestPoller
 from roost_host_agent.hypervisor.host_profile import HostProfile, VirtType
-from roost_host_agent.hypervisor.libvirt_migration import LibvirtMigrations, MigrationPath
+from roost_host_agent.hypervisor.libvirt_migration import (
+    TICKET_MARGIN_S,
+    LibvirtMigrations,
+    MigrationPath,
+)
 from roost_host_agent.hypervisor.passage import Passage
 
 GRAPHICS_SETTLE_S: Final = 0.2
@@ -70,7 +74,12 @@ class LibvirtDriver:
         path: MigrationPath | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._connection = Connection(uri, on_event=self._event, on_connected=self._connected)
+        self._connection = Connection(
+            uri,
+            on_event=self._event,
+            on_connected=self._connected,
+            on_arrived=self._arrived,
+        )
         self._address = address
         self._profile = profile
         self._virt_type = virt_type
@@ -85,6 +94,7 @@ class LibvirtDriver:
         self._capabilities: HostCapabilities | None = None
         self._changed: Changed = _nobody
         self._settling: set[UUID] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, changed: Changed) -> None:
         self._changed = changed
@@ -207,6 +217,22 @@ class LibvirtDriver:
             self._reader.forget(desktop_id)
             if event == libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE:
                 self._changed(desktop_id)
+
+    def _arrived(self, desktop_id: UUID) -> None:
+        task = asyncio.get_running_loop().create_task(self._end_ticket(desktop_id))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _end_ticket(self, desktop_id: UUID) -> None:
+        """Its clients have come with it: their ticket needs no more time than they do."""
+
+        def work(conn: libvirt.virConnect) -> None:
+            domain, _ = self._running(conn, desktop_id)
+            spice_display.expire_by(domain, time.time() + TICKET_MARGIN_S)
+
+        # It ends by itself later.
+        with suppress(RoostError):
+            await self._connection.call(work)
 
     def _settled(self, desktop_id: UUID) -> None:
         self._settling.discard(desktop_id)

@@ -7,7 +7,7 @@ address on which SPICE listens, how long its ticket is good, and Roost's mark.
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from ipaddress import ip_address
 from typing import Final
 
@@ -15,6 +15,7 @@ from lxml import etree
 
 from roost_host_agent.hypervisor import domain_facts, metadata
 from roost_host_agent.hypervisor.driver import Mark
+from roost_host_agent.hypervisor.spice_xml import spice_time
 
 _MARK: Final = f"metadata/{{{metadata.NAMESPACE}}}desktop"
 
@@ -40,11 +41,6 @@ def for_target(
         if ticket_until is not None and graphics.get("passwd"):
             graphics.set("passwdValidTo", spice_time(ticket_until))
     return etree.tostring(domain, encoding="unicode")
-
-
-def spice_time(at: datetime) -> str:
-    """A time as libvirt reads it in ``passwdValidTo``: UTC, to the second."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def bracketed(address: str) -> str:

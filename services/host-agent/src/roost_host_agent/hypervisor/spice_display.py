@@ -19,7 +19,7 @@ from roost_common.contracts.desktop import SpiceClient
 from roost_common.contracts.display import MAX_PASSWORD_LENGTH
 from roost_common.errors import Conflict
 from roost_host_agent.hypervisor import domain_facts
-from roost_host_agent.hypervisor.spice_xml import LOCKED_UNTIL
+from roost_host_agent.hypervisor.spice_xml import LOCKED_UNTIL, spice_time
 
 MAIN_CHANNEL: Final = 1
 """SPICE_CHANNEL_MAIN in spice-protocol's spice/enums.h: one per client."""
@@ -37,22 +37,44 @@ def set_password(domain: libvirt.virDomain, password: str, valid_until: float | 
     ``valid_until`` is Unix time; None sets one that has never been valid. libvirt reads the time
     as UTC to the second; it is rounded up.
     """
+    graphics = _graphics(domain)
+    until = LOCKED_UNTIL if valid_until is None else _spice_time(valid_until)
+    graphics.set("passwd", password)
+    graphics.set("passwdValidTo", until)
+    graphics.set("connected", "disconnect")
+    _update(domain, graphics)
+
+
+def expire_by(domain: libvirt.virDomain, latest: float) -> None:
+    """Have the present password end no later than this, and leave who is connected alone."""
+    graphics = _graphics(domain)
+    until = _spice_time(latest)
+    # Times in this form sort as they follow each other.
+    if graphics.get("passwdValidTo", "") > until:
+        graphics.set("passwdValidTo", until)
+        graphics.set("connected", "keep")
+        _update(domain, graphics)
+
+
+def _graphics(domain: libvirt.virDomain) -> etree._Element:
+    """With its secrets."""
     graphics = domain_facts.parse(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_SECURE)).find(
         "devices/graphics[@type='spice']"
     )
     if graphics is None:
         raise Conflict("desktop.no-spice", "The desktop has no SPICE screen.")
-    until = (
-        LOCKED_UNTIL
-        if valid_until is None
-        else datetime.fromtimestamp(math.ceil(valid_until), UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    )
-    graphics.set("passwd", password)
-    graphics.set("passwdValidTo", until)
-    graphics.set("connected", "disconnect")
+    return graphics
+
+
+def _update(domain: libvirt.virDomain, graphics: etree._Element) -> None:
     domain.updateDeviceFlags(
         etree.tostring(graphics, encoding="unicode"), libvirt.VIR_DOMAIN_AFFECT_LIVE
     )
+
+
+def _spice_time(at: float) -> str:
+    """Unix time as libvirt reads it: UTC, to the second."""
+    return spice_time(datetime.fromtimestamp(math.ceil(at), UTC))
 
 
 def clients(domain: libvirt.virDomain) -> tuple[SpiceClient, ...]:

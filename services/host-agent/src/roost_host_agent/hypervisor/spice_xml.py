@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 from lxml import etree
@@ -65,6 +66,11 @@ def devices(
             E.redirdev(bus="usb", type="spicevmc") for _ in range(USB_REDIRECTION_CHANNELS)
         )
     return found
+
+
+def spice_time(at: datetime) -> str:
+    """A time as libvirt reads it in ``passwdValidTo``: UTC, to the second."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _graphics(display: DisplayPolicy, host: HostProfile, locked_password: str) -> etree._Element:
