@@ -56,10 +56,9 @@ async def test_from_create_to_running_with_one_event_for_each_change(site: Site)
 
 
 async def test_what_the_loop_says_is_found_under_the_request_that_ordered_it(site: Site) -> None:
-    await site.add_node("n1")
     desktop = await site.create()
     await site.settle()
-    await site.tell(SetDesktopPower(desktop_id=desktop, power=Power.OFF))
+    await site.add_node("n1")
     await site.collect()
     await site.reconcile()
     envelopes = [row["envelope"] for row in await site.rows("outbox")]
