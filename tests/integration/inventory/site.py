@@ -96,7 +96,8 @@ class Site:
     def answer(self, message: Message, node: str | None) -> list[Message]:
         """What a node or imaging says to it."""
         if isinstance(message, EnsureDesktop) and node in self.nodes:
-            return [self.nodes[node].take(message)]
+            seen = self.nodes[node].take(message)
+            return [] if seen is None else [seen]
         if isinstance(message, EnsureDisk):
             answer = self.imaging.take(message)
             return [] if answer is None else [answer]

@@ -132,7 +132,7 @@ async def test_a_crash_is_told_and_made_good_and_repeated_crashes_slow_down(site
 async def test_reimage_waits_for_the_domain_to_be_gone_then_takes_the_next_generation(
     site: Site,
 ) -> None:
-    node = await site.add_node("n1")
+    await site.add_node("n1")
     desktop = await running(site)
     await site.tell(ReimageDesktop(desktop_id=desktop, disk_generation=2))
     await site.reconcile()

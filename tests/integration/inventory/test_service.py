@@ -94,7 +94,8 @@ class Outside:
 
     async def _on_node(self, delivery: Delivery) -> None:
         assert isinstance(delivery.message, EnsureDesktop)
-        await self.bus.publish(self.node.take(delivery.message))
+        if (seen := self.node.take(delivery.message)) is not None:
+            await self.bus.publish(seen)
 
     async def _on_disk(self, delivery: Delivery) -> None:
         assert isinstance(delivery.message, EnsureDisk)
