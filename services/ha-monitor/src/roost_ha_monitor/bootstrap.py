@@ -21,7 +21,12 @@ from roost_common.service import Parts
 from roost_ha_monitor.api import Api
 from roost_ha_monitor.ears import Ears, SelfBeat
 from roost_ha_monitor.leading import LEASE
+from roost_ha_monitor.notifications.api import NotificationsApi
+from roost_ha_monitor.notifications.courier import Courier
+from roost_ha_monitor.notifications.repository import Notifications
+from roost_ha_monitor.notifications.senders import Senders
 from roost_ha_monitor.repository import Alerts
+from roost_ha_monitor.sealed import Sealer
 from roost_ha_monitor.settings import Settings
 from roost_ha_monitor.watch import Watch
 
@@ -47,6 +52,9 @@ async def build(
     lease = Lease(LEASE, unit_of_work, clock)
     ears = Ears(lease.holder, clock)
     watch = Watch(ears, lease, unit_of_work, settings.policy, clock)
+    sealer = Sealer.from_file(settings.secret_key_file)
+    senders = Senders(sealer, settings.runbooks_url)
+    courier = Courier(unit_of_work, senders)
     bus.subscribe(Subscription(ears.queue, ears.handle, prefetch=settings.prefetch))
 
     async def renew() -> None:
@@ -63,6 +71,7 @@ async def build(
         async with unit_of_work() as transaction:
             limit = clock.now() - timedelta(days=settings.alerts_kept_days)
             await Alerts(transaction.session).prune(limit)
+            await Notifications(transaction.session).prune(limit)
 
     async def release() -> None:
         try:
@@ -81,7 +90,10 @@ async def build(
     ]
     app = create_app(
         "ha-monitor",
-        routers=[Api(unit_of_work, ears, clock, lease.holder).router],
+        routers=[
+            Api(unit_of_work, ears, clock, lease.holder).router,
+            NotificationsApi(unit_of_work, sealer, senders, clock).router,
+        ],
         checks={"database": database.ping, "bus": bus_is_there},
         verifier=TokenVerifier(keys or keys_from(settings.jwks_url), clock),
     )
@@ -92,8 +104,10 @@ async def build(
             tasks={
                 "relay": relay.run,
                 "self-beat": SelfBeat(bus, lease.holder).run,
+                "notifications": courier.run,
                 **{loop.name: loop.run for loop in loops},
             },
+            on_stopping=[courier.stop],
             on_stop=[release],
         )
     finally:

@@ -31,6 +31,10 @@ class Settings(CentralSettings):
         int, Field(ge=1, description="Days for which cleared alerts can be looked up")
     ] = 90
 
+    runbooks_url: Annotated[
+        str, Field(max_length=500, description="Where mails say that the runbooks are")
+    ] = "docs/runbooks"
+
     secret_key_file: Annotated[
         Path | None,
         Field(description="Keys that seal secrets, base64, one a line; without it none are taken"),

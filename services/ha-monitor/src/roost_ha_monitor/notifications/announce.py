@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import sqlalchemy as sa
+
 from roost_common.contracts.alert import AlertCleared, AlertRaised
 from roost_common.outbox import Transaction
+from roost_ha_monitor.notifications.model import Channel, Notification
+from roost_ha_monitor.notifications.notice import About, Notice
+from roost_ha_monitor.notifications.repository import Notifications
+from roost_ha_monitor.notifications.wanting import wants
 
 
 async def announce(transaction: Transaction, *facts: AlertRaised | AlertCleared) -> None:
@@ -14,3 +22,51 @@ async def announce(transaction: Transaction, *facts: AlertRaised | AlertCleared)
     """
     for fact in facts:
         transaction.emit(fact)
+    raised = [fact for fact in facts if isinstance(fact, AlertRaised)]
+    cleared = [fact for fact in facts if isinstance(fact, AlertCleared)]
+    if raised:
+        await _tell_raised(transaction, raised)
+    for fact in cleared:
+        await _tell_cleared(transaction, fact)
+
+
+async def _tell_raised(transaction: Transaction, facts: list[AlertRaised]) -> None:
+    channels = (await transaction.session.scalars(sa.select(Channel))).all()
+    wanted = [
+        (channel, fact)
+        for fact in facts
+        for channel in channels
+        if wants(channel.alerts, channel.min_severity, fact.alert, fact.severity)
+    ]
+    if not wanted:
+        return
+    now = await Notifications(transaction.session).now()
+    for channel, fact in wanted:
+        notice = Notice(
+            About.RAISED,
+            0,
+            fact.alert_id,
+            fact.alert,
+            fact.object,
+            fact.severity,
+            fact.message,
+            since=fact.at,
+            at=fact.at,
+        )
+        transaction.session.add(Notification.of(notice, channel.id, now))
+    await transaction.session.flush()
+
+
+async def _tell_cleared(transaction: Transaction, fact: AlertCleared) -> None:
+    """To those who were told that it began, or still wait for that; not to anybody else."""
+    notifications = Notifications(transaction.session)
+    beginnings = await notifications.beginnings(fact.alert_id)
+    if not beginnings:
+        return
+    now = await notifications.now()
+    for began in beginnings:
+        notice = replace(
+            began.notice, about=About.CLEARED, number=0, message=fact.message, at=fact.at
+        )
+        transaction.session.add(Notification.of(notice, began.channel_id, now))
+    await transaction.session.flush()
