@@ -8,8 +8,16 @@ from typing import Final
 from uuid import UUID
 
 from roost_common.contracts.base import Message
-from roost_common.contracts.desktop import DiskAttachment, EnsureDesktop, Power, StopMode
+from roost_common.contracts.desktop import (
+    DiskAttachment,
+    DomainState,
+    EnsureDesktop,
+    Power,
+    StopMode,
+)
 from roost_common.contracts.disk import EnsureDisk
+from roost_inventory.migration_advance import advance_migration
+from roost_inventory.migration_plan import End
 from roost_inventory.model import Desktop
 from roost_inventory.reconcile import Action, plan
 
@@ -26,6 +34,14 @@ def advance(desktop: Desktop, run: UUID | None, now: datetime, emit: Emit) -> bo
     ``run`` is the present run of its host's agent: the only one that follows a command. Sets when
     the desktop is to be looked at next.
     """
+    if desktop.migration is not None:
+        end = advance_migration(desktop, run, now, emit)
+        if end is None:
+            return False
+        if end is End.MOVED:
+            run = desktop.told_agent
+        elif end is End.STAYED and desktop.seen_state is DomainState.PAUSED:
+            tell(desktop, emit)  # what was held for the switch goes on
     for _ in range(MOST_STEPS):
         desktop.void = desktop.told_agent != run
         step = plan(desktop.situation(), now)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from roost_common.contracts.desktop import (
     DesktopChanged,
     DesktopCreated,
@@ -17,6 +19,7 @@ from roost_common.contracts.desktop import (
     Power,
     StopReason,
 )
+from roost_common.contracts.migration import DesktopMigrated
 
 _COUNTERS = frozenset({"revision", "generation"})
 
@@ -33,9 +36,16 @@ def again(view: DesktopView) -> DesktopFact:
 
 
 def event_for(  # noqa: PLR0911 - one line for each event
-    before: DesktopView | None, after: DesktopView, *, disk_renewed: bool, why: StopReason
+    before: DesktopView | None,
+    after: DesktopView,
+    *,
+    disk_renewed: bool,
+    why: StopReason,
+    migration_id: UUID | None = None,
 ) -> DesktopFact:
     """The event that says ``after``.
+
+    ``migration_id``: the migration that was under way before.
 
     ``disk_renewed``: its disk of a higher generation than 1 has just become ready. ``why`` is the
     reason when it is found stopped.
@@ -44,6 +54,9 @@ def event_for(  # noqa: PLR0911 - one line for each event
         return DesktopCreated(desktop=after)
     if after.state is DesktopState.DELETED:
         return DesktopDeleted(desktop=after)
+    run_on = after.boot_id is not None and after.boot_id == before.boot_id
+    if migration_id is not None and run_on and before.host and after.host != before.host:
+        return DesktopMigrated(desktop=after, migration_id=migration_id, from_host=before.host)
     if after.boot_id is not None and after.boot_id != before.boot_id:
         return (DesktopRestarted if before.restarting else DesktopStarted)(desktop=after)
     if after.boot_id is None and before.boot_id is not None:

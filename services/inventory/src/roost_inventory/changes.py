@@ -18,15 +18,24 @@ logger = log.get_logger(__name__)
 @contextmanager
 def published(transaction: Transaction, *desktops: Desktop) -> Iterator[None]:
     """What the block changes of these desktops is said in one event each, if anybody would care."""
-    before = [(desktop, desktop.view(), desktop.disk_ready) for desktop in desktops]
+    before = [
+        (one, one.view(), one.disk_ready, one.migration.id if one.migration else None)
+        for one in desktops
+    ]
     yield
-    for desktop, view, disk_ready in before:
+    for desktop, view, disk_ready, migration_id in before:
         desktop.settle()
         if not differs(view, desktop.view()):
             continue
         desktop.revision += 1
         renewed = desktop.disk_ready != disk_ready and desktop.disk_ready > 1
-        event = event_for(view, desktop.view(), disk_renewed=renewed, why=desktop.stop_reason)
+        event = event_for(
+            view,
+            desktop.view(),
+            disk_renewed=renewed,
+            why=desktop.stop_reason,
+            migration_id=migration_id,
+        )
         with _caused(desktop):
             logger.info(
                 "desktop.changed",

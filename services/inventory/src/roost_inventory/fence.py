@@ -73,6 +73,11 @@ def verdict(fence: Fence, desktop: Assigned) -> Verdict:
     if fence.scope is FenceScope.RESTARTED and not desktop.restart:
         # Only those that are restarted were stopped: this one may run on.
         return Verdict.KEEP
+    return loss(desktop)
+
+
+def loss(desktop: Assigned) -> Verdict:
+    """What becomes of one that is surely not there any more."""
     if not desktop.wanted:
         return Verdict.FREE
     return Verdict.RESTART if desktop.restart else Verdict.LEAVE_OFF

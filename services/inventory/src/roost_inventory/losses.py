@@ -62,7 +62,11 @@ class Losses:
         )
         host.note_fenced(event.agent_id)
         now = self._unit.clock.now()
-        verdicts = [(one, verdict(fence, one.assigned())) for one in locked]
+        for one in [one for one in locked if one.migration is not None]:
+            # It may run on its other node: that one is asked first.
+            one.note_fenced(fence, event.node, event.incident_id, now)
+        resting = [one for one in locked if one.migration is None]
+        verdicts = [(one, verdict(fence, one.assigned())) for one in resting]
         gone = [(one, what) for one, what in verdicts if what is not Verdict.KEEP]
         with published(transaction, *(one for one, _ in gone)):
             for one, what in gone:

@@ -12,4 +12,5 @@ PLACEMENTS = Counter(
 LOST = Counter(
     "roost_inventory_lost_desktops_total", "Desktops taken off fenced hosts", ["verdict"]
 )
+MIGRATIONS = Counter("roost_inventory_migrations_total", "Migrations by their end", ["state"])
 RECONCILED = Counter("roost_inventory_reconciled_total", "Desktops the loop has looked at")

@@ -71,8 +71,8 @@ def take_in(
         say(eviction_command(desktop, by.agent_id), by.node)
         return False
     before = desktop.situation()
-    desktop.observe(by, seen, now)
-    if desktop.situation() == before:
+    heard = desktop.hear(by, seen, now)
+    if desktop.situation() == before and not (heard and desktop.migration is not None):
         return False
     desktop.touch(now)
     return True
@@ -80,6 +80,6 @@ def take_in(
 
 def is_stray(desktop: Desktop, by: Witness, seen: DomainObservation) -> bool:
     """Whether a copy is where it has no business, by something newer than what is known."""
-    if desktop.host == by.node or seen.state is DomainState.ABSENT:
+    if desktop.knows(by.node) or seen.state is DomainState.ABSENT:
         return False
     return not desktop.is_older(by, seen.observed_at)

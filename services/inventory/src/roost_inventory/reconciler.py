@@ -47,9 +47,12 @@ class Reconciler:
                 return False
             runs = await self._note_reachability(transaction, due)
             carriers = sum(desktop.host is not None for desktop in due)
+            moving = sum(desktop.migrating_to is not None for desktop in due)
             with published(transaction, *due):
                 await self._advance_all(transaction, due, runs, now)
             freed = carriers - sum(desktop.host is not None for desktop in due)
+            # Each that is not being moved any more frees one of its two hosts.
+            freed += moving - sum(desktop.migrating_to is not None for desktop in due)
             if freed > 0:
                 await transaction.session.flush()
                 await desktops.wake_waiting(freed * WAKE_PER_FREED, now)

@@ -144,7 +144,7 @@ class Reports:
                 transaction, news, report, named=named, agent_since=agent_since, now=now
             )
         await self._write_readings(transaction, rows, report, now, everything=readings)
-        return report.complete and all(row.host == report.node for row in rows)
+        return report.complete and all(report.node in (row.host, row.migrating_to) for row in rows)
 
     def _note_strangers(self, node: str, strangers: frozenset[UUID]) -> None:
         """A domain with Roost's mark that is in no record here is left alone, and told of."""
@@ -207,7 +207,7 @@ def take_in_absence(
 ) -> bool:
     """What it means that a complete report lacks a desktop; True when the loop has to look."""
     by = Witness(report.node, report.agent_id)
-    if not desktop.observe_absence(by, report.sent_at, agent_since, now):
+    if not desktop.hear_absence(by, report.sent_at, agent_since, now):
         return False
     desktop.touch(now)
     return True
@@ -217,6 +217,8 @@ def is_news(  # noqa: PLR0911 - one line for each reason
     row: SeenRow, report: HostReport, seen: DomainObservation | None
 ) -> bool:
     """Whether a desktop is worth locking: the report says of it what is not known yet. Pure."""
+    if row.migrating_to is not None and report.node in (row.host, row.migrating_to):
+        return seen is not None or report.complete
     if row.host != report.node:
         return seen is not None and seen.state is not DomainState.ABSENT
     if seen is None:

@@ -4,6 +4,7 @@ from roost_inventory.model.base import Base
 from roost_inventory.model.desktop import Desktop
 from roost_inventory.model.host import Administrative, Host
 from roost_inventory.model.limitation import Limitation
+from roost_inventory.model.migration import Migration
 from roost_inventory.model.projections import (
     DesktopSession,
     NodeHealth,
@@ -20,6 +21,7 @@ __all__ = [
     "DesktopSession",
     "Host",
     "Limitation",
+    "Migration",
     "NodeHealth",
     "Pool",
     "Reading",

@@ -10,15 +10,17 @@ import sqlalchemy as sa
 from roost_common.contracts.base import Problem
 from roost_common.contracts.desktop import Power, StopMode, StopReason
 from roost_common.contracts.spec import DesktopSpec, TemplateRef
-from roost_inventory.fence import Verdict
+from roost_inventory.fence import Verdict, loss
+from roost_inventory.migration_plan import End
 from roost_inventory.model.base import Base
+from roost_inventory.model.desktop_moves import Moving
 from roost_inventory.model.desktop_orders import Ordered
-from roost_inventory.model.desktop_seen import Seen
+from roost_inventory.model.migration import Migration
 from roost_inventory.placement import NO_HOST, SPEC_BEYOND_HOSTS
-from roost_inventory.reconcile import NEVER_FITS_AGAIN_S, PLACE_AGAIN_S, after, derive
+from roost_inventory.reconcile import NEVER_FITS_AGAIN_S, PLACE_AGAIN_S, UP, after, derive
 
 
-class Desktop(Ordered, Seen, Base):
+class Desktop(Ordered, Moving, Base):
     """One desktop.
 
     Every method leaves the row as it should be, and nothing published: that is `changes`' work.
@@ -42,6 +44,11 @@ class Desktop(Ordered, Seen, Base):
             "host",
             postgresql_include=["reserved_vcpus", "reserved_memory_mib"],
             postgresql_where=sa.text("host is not null"),
+        ),
+        sa.Index(
+            "ix_desktops_migrating_to",
+            "migrating_to",
+            postgresql_where=sa.text("migrating_to is not null"),
         ),
         sa.Index("ix_desktops_awaits_room", "created_at", postgresql_where=sa.text("awaits_room")),
         sa.Index("ix_desktops_pool_id", "pool_id"),
@@ -94,6 +101,8 @@ class Desktop(Ordered, Seen, Base):
             assigned_generation=0,
             reachable=True,
             shunned=None,
+            migrating_to=None,
+            migration=None,
             seen_host=None,
             seen_agent=None,
             seen_at=None,
@@ -173,6 +182,22 @@ class Desktop(Ordered, Seen, Base):
         self.detach()
         self.problem, self.retry_at = None, None
         self.touch(now)
+
+    def conclude(self, end: End, now: datetime) -> Migration:
+        """It is known where its migration ended: the other host is free of it."""
+        migration = self.migration
+        if migration is None:
+            raise ValueError(f"desktop {self.id} is not being moved")
+        migration.end(end, now)
+        self.migration, self.migrating_to = None, None
+        if end is End.MOVED:
+            self._arrive(migration, now)
+        elif end is End.LOST and migration.lost_with is not None:
+            self.lose_host(loss(self.assigned()), now)
+        elif migration.source_seen is not None and migration.source_seen.state not in UP:
+            # What was kept back: it has ended where it was.
+            self.observe(migration.source_witness, migration.source_seen, now)
+        return migration
 
     def refuse_place(self, problem: Problem, now: datetime) -> None:
         """No host for it now."""

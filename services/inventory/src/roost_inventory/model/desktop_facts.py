@@ -63,6 +63,7 @@ class DesktopFacts(DesktopRow):
             spice=self.spice,
             problem=self.problem,
             restarting=self.restarting,
+            migrating_to=self.migrating_to,
         )
 
     def assigned(self) -> Assigned:

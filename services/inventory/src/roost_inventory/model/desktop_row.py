@@ -6,7 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import BigInteger, ForeignKey, String
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, declared_attr, mapped_column, relationship
 
 from roost_common.contracts.base import Problem
 from roost_common.contracts.desktop import (
@@ -19,6 +19,7 @@ from roost_common.contracts.desktop import (
 )
 from roost_common.contracts.spec import DesktopSpec, TemplateRef
 from roost_inventory.model.base import Json, word
+from roost_inventory.model.migration import Migration
 
 
 class DesktopRow:
@@ -72,6 +73,15 @@ class DesktopRow:
     reachable: Mapped[bool]
     shunned: Mapped[str | None] = mapped_column(String(253))
     """The host that refused it last."""
+
+    # Being moved: room is reserved for it on both hosts.
+    migrating_to: Mapped[str | None] = mapped_column(ForeignKey("hosts.name"))
+    migration_id: Mapped[UUID | None] = mapped_column(ForeignKey("migrations.id"))
+
+    @declared_attr
+    def migration(cls) -> Mapped[Migration | None]:  # noqa: N805 - called with the class
+        """The migration under way, loaded with every desktop that has one."""
+        return relationship(Migration, lazy="selectin")
 
     # What was seen of it on that host.
     seen_host: Mapped[str | None] = mapped_column(String(253))

@@ -30,6 +30,7 @@ class SeenRow(NamedTuple):
 
     id: UUID
     host: str | None
+    migrating_to: str | None
     told: Power
     seen_host: str | None
     seen_agent: UUID | None
@@ -137,8 +138,8 @@ class Desktops:
         return (await self._session.scalars(query)).all()
 
     async def ids_on(self, node: str) -> list[UUID]:
-        """Those that are assigned to a host."""
-        query = sa.select(Desktop.id).where(Desktop.host == node)
+        """Those that are assigned to a host, or on their way to it."""
+        query = sa.select(Desktop.id).where(_on(node))
         return list((await self._session.scalars(query)).all())
 
     async def lock_many(self, ids: Collection[UUID]) -> Sequence[Desktop]:
@@ -155,9 +156,8 @@ class Desktops:
     async def seen_on(self, node: str, named: Collection[UUID]) -> list[SeenRow]:
         """What is known of the desktops assigned to a node, and of those it names."""
         columns = [getattr(Desktop, name) for name in SeenRow._fields]
-        query = sa.select(*columns).where(
-            sa.or_(Desktop.host == node, Desktop.id.in_(named)) if named else Desktop.host == node
-        )
+        here = _on(node)
+        query = sa.select(*columns).where(sa.or_(here, Desktop.id.in_(named)) if named else here)
         return [SeenRow(*row) for row in (await self._session.execute(query)).all()]
 
     # --- in bulk ------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ class Desktops:
         """Have the loop look at everything on a host; returns how many."""
         chosen = (
             sa.select(Desktop.id)
-            .where(Desktop.host == node)
+            .where(_on(node))
             .order_by(Desktop.id)
             .with_for_update()
             .cte("chosen")
@@ -213,6 +213,11 @@ class Desktops:
         """Drop the tombstones of long ago."""
         await self._session.execute(sa.delete(Desktop).where(Desktop.deleted_at < before))
         await self._session.execute(sa.delete(Revocation).where(Revocation.revoked_at < before))
+
+
+def _on(node: str) -> sa.ColumnElement[bool]:
+    """Assigned to it, or on its way to it."""
+    return sa.or_(Desktop.host == node, Desktop.migrating_to == node)
 
 
 def _held_by(user: str) -> sa.ColumnElement[bool]:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from roost_common.contracts.host import Health, HostState
+from roost_common.contracts.host import Health, HostCapabilities, HostState
 from roost_inventory.model import Desktop, Host
 from roost_inventory.placement import Candidate
 
@@ -109,18 +109,28 @@ class Hosts:
         return [Candidate(*row, *used.get(row.name, (0, 0))) for row in rows]
 
     async def use(self) -> dict[str, tuple[int, int]]:
-        """vCPUs and MiB in use on each host that carries desktops."""
-        query = (
-            sa.select(
-                Desktop.host,
-                sa.func.sum(Desktop.reserved_vcpus),
-                sa.func.sum(Desktop.reserved_memory_mib),
+        """vCPUs and MiB in use on each host that carries desktops, or will."""
+        # One that is being moved has its room on both. One statement: it may arrive meanwhile.
+        rooms = sa.union_all(
+            *(
+                sa.select(
+                    where.label("host"), Desktop.reserved_vcpus, Desktop.reserved_memory_mib
+                ).where(where.is_not(None))
+                for where in (Desktop.host, Desktop.migrating_to)
             )
-            .where(Desktop.host.is_not(None))
-            .group_by(Desktop.host)
-        )
+        ).subquery()
+        query = sa.select(
+            rooms.c.host,
+            sa.func.sum(rooms.c.reserved_vcpus),
+            sa.func.sum(rooms.c.reserved_memory_mib),
+        ).group_by(rooms.c.host)
         rows = (await self._session.execute(query)).all()
         return {str(host): (int(vcpus), int(memory)) for host, vcpus, memory in rows}
+
+    async def abilities(self) -> dict[str, HostCapabilities]:
+        """What each host can do."""
+        query = sa.select(Host.name, Host.capabilities)
+        return {row.name: row.capabilities for row in await self._session.execute(query)}
 
     async def count_by_state(self) -> dict[HostState, int]:
         """How many hosts are in each state."""
