@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import httpx
 
-from roost_lab import handshake, site
+from roost_lab import fence_device, handshake, site
 from roost_lab.errors import LabError
 from roost_lab.secrets import Secrets
 from roost_lab.services import ADMIN
@@ -48,6 +48,7 @@ class Demo:
         with self._http:
             self._log_on()
             self._approve_hosts()
+            self._give_fence_devices()
             self._make_storage()
             self._import_template(image)
             self._make_user()
@@ -73,6 +74,24 @@ class Demo:
             return all(hosts.get(name, {}).get("state") == "up" for name in wanted)
 
         self._wait("the hosts are up", all_up, 120, "the log of a node's agent")
+
+    def _give_fence_devices(self) -> None:
+        """One to every host; or none to any, so that they rely on their leases."""
+        if _is_no_path(self._http.get(f"/ha/fencing/{self._site.nodes[0].name}")):
+            self._say("this ha-monitor knows no fence devices yet")
+            return
+        self._say("fence devices" if self._site.fencing else "no fence devices")
+        options = {
+            "login": fence_device.LOGIN,
+            "password": self._secrets.password(fence_device.PASSWORD),
+        }
+        for node in self._site.nodes:
+            path = f"/ha/fencing/{node.name}"
+            if self._site.fencing:
+                device = {"agent": fence_device.AGENT, "options": {**options, "plug": node.name}}
+                self._call("PUT", path, json=device)
+            else:
+                self._call("DELETE", path)
 
     def _make_storage(self) -> None:
         if self._exists(f"/storage/{STORAGE}"):
@@ -205,6 +224,10 @@ class Demo:
 
     def _log(self, program: str) -> Path:
         return self._site.paths.log(program)
+
+
+def _is_no_path(answer: httpx.Response) -> bool:
+    return answer.status_code == 404 and answer.json().get("code") == "request.no-such-path"
 
 
 def _is_object(answer: httpx.Response) -> bool:

@@ -127,6 +127,15 @@ def write(directory: Path, node: str, behaviour: Behaviour) -> None:
     (directory / node).write_text(f"{behaviour}\n")
 
 
+def collect_agents(paths: Paths) -> None:
+    """Links to all fence agents of this machine in one directory, and to the lab's own."""
+    for old in paths.fence_agents.iterdir():
+        old.unlink()
+    own = paths.repository / "deploy/lab/fence-agents" / AGENT
+    for agent in (own, *Path("/usr/sbin").glob("fence_*")):
+        (paths.fence_agents / agent.name).symlink_to(agent)
+
+
 def make_honest(directory: Path) -> None:
     """All devices work again."""
     for file in directory.iterdir():

@@ -117,6 +117,7 @@ class Lab:
             copies = self.site.copies_on(place.number)
             place.prepare([self.services.program(copy) for copy in copies])
         self.front.prepare(authority)
+        fence_device.collect_agents(self.paths)
         fence_device.make_honest(self.paths.fence)
 
     def _configure_supervisor(self) -> None:

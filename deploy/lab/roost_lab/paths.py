@@ -69,6 +69,11 @@ class Paths:
         return self.state / "fence"
 
     @property
+    def fence_agents(self) -> Path:
+        """Every fence agent there is on this machine, the lab's own among them."""
+        return self.state / "fence-agents"
+
+    @property
     def imports(self) -> Path:
         """From here imaging takes images by path."""
         return self.state / "import"
@@ -109,7 +114,7 @@ class Paths:
         """Make the directories that several parts share."""
         for path in (self.state, self.cache, self.logs, self.sockets, self.imports):
             path.mkdir(parents=True, exist_ok=True)
-        for path in (self.storage, self.ha, self.fence):
+        for path in (self.storage, self.ha, self.fence, self.fence_agents):
             path.mkdir(parents=True, exist_ok=True)
         for path in (self.secrets, self.certs, self.nodes):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -99,7 +99,11 @@ class Services:
                 "ADMIN_PASSWORD_FILE": str(self._secrets.password_file("admin-password")),
             }
         if service == "ha-monitor":
-            settings |= {"SECRET_KEY_FILE": str(self._secrets.sealing_key_file("ha-monitor-key"))}
+            settings |= {
+                "SECRET_KEY_FILE": str(self._secrets.sealing_key_file("ha-monitor-key")),
+                "FENCE_AGENTS_DIR": str(paths.fence_agents),
+                "HA_DIR": str(paths.ha),
+            }
         if service == "imaging":
             settings |= {"IMPORT_DIR": str(paths.imports), "STORAGE_ROOT": str(paths.storage)}
         return {prefix + name: value for name, value in settings.items()}

@@ -123,6 +123,15 @@ def test_a_password_opens_it(paths: Paths) -> None:
     assert not device.admits("root", password)
 
 
+def test_all_agents_of_the_machine_are_in_one_place(paths: Paths) -> None:
+    fence_device.collect_agents(paths)
+    fence_device.collect_agents(paths)
+    own = paths.fence_agents / fence_device.AGENT
+    assert own.readlink() == paths.repository / "deploy/lab/fence-agents" / fence_device.AGENT
+    there = {agent.name for agent in Path("/usr/sbin").glob("fence_*")}
+    assert {link.name for link in paths.fence_agents.iterdir()} == there | {fence_device.AGENT}
+
+
 # --- the protocol ---------------------------------------------------------------------------------
 
 
