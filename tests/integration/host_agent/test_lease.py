@@ -22,10 +22,11 @@ from roost_common.contracts.host import HostBeat, HostReport, LeaseGranted
 from roost_common.contracts.spec import DesktopSpec, HaPolicy
 from roost_common.service import running
 from roost_host_agent import lease_file
-from roost_host_agent.bootstrap import LEASE_ENDED, Agent, build, build_agent
+from roost_host_agent.bootstrap import Agent, build, build_agent
 from roost_host_agent.hypervisor.fake import FakeHypervisor
 from roost_host_agent.keeper import LeaseEnded
 from roost_host_agent.lease_file import boot_time
+from roost_host_agent.leaving import LEASE_ENDED
 
 pytestmark = pytest.mark.integration
 

@@ -1,8 +1,10 @@
 """``python -m roost_host_agent``."""
 
 from roost_common import service
+from roost_host_agent import leaving
 from roost_host_agent.bootstrap import build
 from roost_host_agent.settings import Settings
 
 if __name__ == "__main__":
-    service.main("host-agent", Settings, build)
+    with leaving.at_once():
+        service.main("host-agent", Settings, build)

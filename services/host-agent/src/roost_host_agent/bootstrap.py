@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
 from uuid import uuid4
 
 from starlette.applications import Starlette
@@ -32,6 +29,7 @@ from roost_host_agent.keeper import Keeper, LeaseEnded
 from roost_host_agent.lease import Lease
 from roost_host_agent.lease_file import LeaseFile, boot_time
 from roost_host_agent.leasehold import Leasehold, inherited
+from roost_host_agent.leaving import LEASE_ENDED, leave
 from roost_host_agent.migrating import Migrating
 from roost_host_agent.node import Node
 from roost_host_agent.observer import Observer
@@ -41,9 +39,6 @@ from roost_host_agent.report import Reporter
 from roost_host_agent.restarted import RestartedDesktops
 from roost_host_agent.settings import CacheChoice, DriverName, Settings
 from roost_host_agent.stopping import Stopping
-
-LEASE_ENDED: Final = os.EX_TEMPFAIL
-"""Exit status of a run whose lease has ended: the supervisor is to start another one."""
 
 
 @dataclass(frozen=True)
@@ -144,20 +139,13 @@ def build_agent(
     return Agent(bus, driver, reconciler, reporter, tasks)
 
 
-def _leave(status: int) -> None:
-    """End the process at once: a thread that hangs in libvirt or in storage must not hold it."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
-
-
 @asynccontextmanager
 async def build(
     settings: Settings,
     *,
     driver: MigratingHypervisor | None = None,
     clock: Clock | None = None,
-    leave: Callable[[int], None] = _leave,
+    leave: Callable[[int], None] = leave,
 ) -> AsyncIterator[Parts]:
     """The agent as a service: with its metrics and health.
 
