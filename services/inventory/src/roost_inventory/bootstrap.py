@@ -16,8 +16,10 @@ from roost_common.security import KeySource, TokenVerifier
 from roost_common.service import Parts
 from roost_inventory.api import ROUTERS
 from roost_inventory.api.parts import Inventory
+from roost_inventory.evacuation import EVERY_S, Evacuations
 from roost_inventory.handlers import SERVICE, Handlers
 from roost_inventory.limits import LOOK_EVERY_S, Limits
+from roost_inventory.migrating import Migrating
 from roost_inventory.reconciler import Reconciler
 from roost_inventory.settings import Settings
 from roost_inventory.upkeep import COUNT_EVERY_S, FORGET_EVERY_S, Upkeep
@@ -41,6 +43,7 @@ async def build(
     reconciler = Reconciler(unit_of_work, settings)
     loop = Loop("reconcile", reconciler.step, settings.reconcile_interval_s)
     handlers = Handlers(unit_of_work, settings, loop.wake)
+    evacuations = Evacuations(unit_of_work, settings, Migrating(unit_of_work, settings, loop.wake))
     upkeep = Upkeep(unit_of_work, relay)
 
     bus.subscribe(Subscription(handlers.work_queue, handlers.handle, settings.prefetch))
@@ -63,6 +66,7 @@ async def build(
         tasks={
             "relay": relay.run,
             "reconcile": loop.run,
+            "evacuate": Loop("evacuate", evacuations.step, EVERY_S).run,
             "limits": Loop("limits", Limits(unit_of_work, settings).step, LOOK_EVERY_S).run,
             "count": Loop("count", upkeep.count, COUNT_EVERY_S).run,
             "forget": Loop("forget", upkeep.forget, FORGET_EVERY_S).run,

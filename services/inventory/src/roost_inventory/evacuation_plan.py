@@ -7,26 +7,56 @@ waiting and is named.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, auto
 from typing import Final
 from uuid import UUID
 
-from roost_common.contracts.base import Problem
+from pydantic import Field
+
+from roost_common.contracts.base import Body, Problem
 from roost_inventory.migration_target import INCOMPATIBLE
 from roost_inventory.placement import NO_CAPACITY, NO_HOST, SPEC_BEYOND_HOSTS
 from roost_inventory.reconcile import after
 
 TRY_AGAIN_S: Final = (5.0, 15.0, 60.0, 300.0)
-"""After the n-th migration in a row that did not do; the last step repeats."""
+"""After the n-th time in a row that it was not moved; the last step repeats."""
 STUCK: Final = "host.desktops-stay"
 REFUSALS: Final = 3
-"""Migrations that did not do, in a row, from which on a person is told."""
+"""Times in a row that it was not moved, from which on a person is told."""
 HOMELESS: Final = frozenset({NO_HOST, NO_CAPACITY, SPEC_BEYOND_HOSTS, INCOMPATIBLE})
 """There is nowhere to move it: a person is told at once."""
 NAMED: Final = 5
+
+
+class Refusal(Body):
+    """A desktop could not be given another host."""
+
+    failures: int
+    at: datetime
+    problem: Problem
+
+
+class Evacuation(Body):
+    """What a host remembers of its evacuation."""
+
+    since: datetime
+    refusals: dict[UUID, Refusal] = Field(default_factory=dict)
+    problem: Problem | None = None
+    """What keeps it from being empty, beyond patience."""
+
+    def refusing(self, desktop: UUID, problem: Problem, now: datetime) -> Evacuation:
+        """The same with one more refusal."""
+        before = self.refusals.get(desktop)
+        one = Refusal(failures=before.failures + 1 if before else 1, at=now, problem=problem)
+        return self.model_copy(update={"refusals": {**self.refusals, desktop: one}})
+
+    def told(self, problem: Problem | None, residents: Collection[UUID]) -> Evacuation:
+        """The same with what is to be told, without what was refused to desktops that have gone."""
+        kept = {one: refusal for one, refusal in self.refusals.items() if one in residents}
+        return self.model_copy(update={"refusals": kept, "problem": problem})
 
 
 class Stay(Enum):
@@ -48,7 +78,7 @@ class Resident:
     stay: Stay
     memory_mib: int = 0
     failures: int = 0
-    """Migrations off this host, since its evacuation began, that did not move it."""
+    """Times it was not moved since the evacuation began."""
     failed_at: datetime | None = None
     problem: Problem | None = None
     """Why the last one did not."""

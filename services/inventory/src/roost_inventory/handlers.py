@@ -23,6 +23,7 @@ from roost_common.contracts.host import (
     HostSuspected,
     HostUp,
 )
+from roost_common.contracts.migration import MigrationEnded, MigrationProgress
 from roost_common.contracts.session import (
     PoolChanged,
     SessionConnected,
@@ -36,6 +37,7 @@ from roost_inventory.commands import Commands
 from roost_inventory.disks import Disks
 from roost_inventory.facts import Facts
 from roost_inventory.losses import Losses
+from roost_inventory.migrating import Migrating
 from roost_inventory.observations import Observations
 from roost_inventory.reports import Reports
 from roost_inventory.settings import Settings
@@ -53,6 +55,7 @@ class Handlers:
     ) -> None:
         commands = Commands(unit_of_work, settings, wake)
         observations = Observations(unit_of_work, wake)
+        migrating = Migrating(unit_of_work, settings, wake)
         disks = Disks(unit_of_work, wake)
         facts = Facts(unit_of_work, wake)
         losses = Losses(unit_of_work, wake)
@@ -63,6 +66,7 @@ class Handlers:
             ReimageDesktop: commands.reimage,
             DeleteDesktop: commands.delete,
             DomainObserved: observations.observed,
+            MigrationEnded: migrating.ended,
             DiskReady: disks.told,
             DiskRefused: disks.told,
             DiskDeleted: disks.told,
@@ -79,7 +83,10 @@ class Handlers:
             SessionDisconnected: facts.session,
             SessionEnded: facts.session,
         }
-        self.samples: dict[type[Message], Method] = {HostReport: reports.reported}
+        self.samples: dict[type[Message], Method] = {
+            HostReport: reports.reported,
+            MigrationProgress: migrating.progress,
+        }
 
     async def handle(self, delivery: Delivery) -> None:
         """Hand a message to its method."""

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from roost_common.contracts.base import Problem
 from roost_common.contracts.desktop import (
@@ -19,7 +19,8 @@ from roost_common.contracts.desktop import (
 from roost_common.contracts.host import Health, HostState, HostStats
 from roost_common.contracts.spec import DesktopSpec, TemplateRef
 from roost_common.http import ApiModel
-from roost_inventory.model import Administrative, Desktop, Host, Reading
+from roost_inventory.model import Administrative, Desktop, Host, Migration, Reading
+from roost_inventory.model.migration import Cause, MigrationState
 
 TemplateName = Annotated[str, Field(min_length=1, max_length=255)]
 
@@ -76,6 +77,7 @@ class DesktopAnswer(ApiModel):
     generation: int
     revision: int
     host: str | None
+    migrating_to: str | None
     pool: str | None
     pool_id: UUID | None
     template: TemplateRef
@@ -101,6 +103,7 @@ class DesktopAnswer(ApiModel):
             generation=desktop.generation,
             revision=desktop.revision,
             host=desktop.host,
+            migrating_to=desktop.migrating_to,
             pool=pool,
             pool_id=desktop.pool_id,
             template=desktop.template,
@@ -113,6 +116,62 @@ class DesktopAnswer(ApiModel):
             stats=reading.stats if reading and desktop.boot_id else None,
             created_at=desktop.created_at,
         )
+
+
+class MigrateRequest(ApiModel):
+    """Where a desktop is moved."""
+
+    host: Annotated[str, Field(min_length=1, max_length=253)] | None = Field(
+        default=None, description="Id or name; the one with the most room if not given"
+    )
+
+
+class MigrationAnswer(ApiModel):
+    """A desktop's way from one host to another."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    id: UUID
+    state: MigrationState
+    percent: float
+    desktop_id: UUID
+    desktop: str
+    from_: str = Field(alias="from")
+    to: str
+    cause: Cause
+    reason: str
+    problem: Problem | None
+    created_at: datetime
+    deadline_at: datetime
+    ended_at: datetime | None
+
+    @classmethod
+    def of(cls, migration: Migration) -> MigrationAnswer:
+        """A migration as far as it is known."""
+        return cls(
+            id=migration.id,
+            state=migration.state,
+            percent=migration.percent,
+            desktop_id=migration.desktop_id,
+            desktop=migration.desktop_name,
+            from_=migration.source,
+            to=migration.target,
+            cause=migration.cause,
+            reason=migration.reason,
+            problem=migration.problem,
+            created_at=migration.created_at,
+            deadline_at=migration.deadline_at,
+            ended_at=migration.ended_at,
+        )
+
+
+class EvacuationAnswer(ApiModel):
+    """How far a host is from being empty."""
+
+    since: datetime
+    left: int = Field(description="Desktops that are there, or still on their way to it")
+    moving: int
+    problem: Problem | None
 
 
 class Reserved(ApiModel):
@@ -139,6 +198,9 @@ class HostAnswer(ApiModel):
     spice: bool
     versions: dict[str, str]
     desktops: int
+    evacuation: EvacuationAnswer | None = Field(
+        description="While the host is prepared for maintenance"
+    )
     reserved: Reserved
     stats: HostStats
     reported_at: datetime
@@ -146,7 +208,13 @@ class HostAnswer(ApiModel):
     approved_at: datetime | None
 
     @classmethod
-    def of(cls, host: Host, desktops: int, reserved: tuple[int, int]) -> HostAnswer:
+    def of(
+        cls,
+        host: Host,
+        desktops: int,
+        reserved: tuple[int, int],
+        evacuation: EvacuationAnswer | None,
+    ) -> HostAnswer:
         """A host with what it carries."""
         can = host.capabilities
         return cls(
@@ -168,6 +236,7 @@ class HostAnswer(ApiModel):
                 "qemu": can.qemu_version,
             },
             desktops=desktops,
+            evacuation=evacuation,
             reserved=Reserved(vcpus=reserved[0], memory_mib=reserved[1]),
             stats=host.stats,
             reported_at=host.reported_at,

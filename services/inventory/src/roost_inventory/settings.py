@@ -46,6 +46,13 @@ class Settings(CentralSettings):
         float, Field(gt=0, le=60, description="How long a node has to answer a reboot")
     ] = 10.0
 
+    migration_deadline_s: Annotated[
+        int, Field(ge=10, le=86400, description="How long a desktop may take to another host")
+    ] = 600
+    evacuations_at_once: Annotated[
+        int, Field(ge=1, le=16, description="Desktops that leave a host at once for maintenance")
+    ] = 2
+
     @field_validator("auto_approve", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:

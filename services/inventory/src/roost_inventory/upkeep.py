@@ -10,7 +10,7 @@ from roost_common.contracts.desktop import DesktopState
 from roost_common.contracts.host import HostState
 from roost_common.outbox import INBOX_KEPT, Relay, UnitOfWork
 from roost_inventory import metrics
-from roost_inventory.repository import Desktops, Hosts, Sessions
+from roost_inventory.repository import Desktops, Hosts, Migrations, Sessions
 
 COUNT_EVERY_S: Final = 15.0
 FORGET_EVERY_S: Final = 3600.0
@@ -42,5 +42,6 @@ class Upkeep:
         await self._relay.prune_inbox()
         async with self._unit() as transaction:
             await Desktops(transaction.session).forget_deleted(now - TOMBSTONES_KEPT)
+            await Migrations(transaction.session).forget_ended(now - TOMBSTONES_KEPT)
             await Sessions(transaction.session).forget_ended(now - INBOX_KEPT)
             await idempotency.forget(transaction, now - idempotency.KEPT)

@@ -2,7 +2,8 @@
 
 from roost_inventory.api.desktops import router as desktops
 from roost_inventory.api.hosts import router as hosts
+from roost_inventory.api.migrations import router as migrations
 
-ROUTERS = (hosts, desktops)
+ROUTERS = (hosts, desktops, migrations)
 
 __all__ = ["ROUTERS"]

@@ -21,9 +21,10 @@ from roost_common.http import Admin, Page, Paging, encode_cursor
 from roost_common.outbox import Transaction
 from roost_inventory.api.parts import Inventory, Service
 from roost_inventory.model import Host
+from roost_inventory.model.migration import Cause
 from roost_inventory.reports import WAKE_ON_NEW_ROOM
 from roost_inventory.repository import Desktops, Hosts
-from roost_inventory.schemas import HostAnswer
+from roost_inventory.schemas import EvacuationAnswer, HostAnswer
 
 logger = log.get_logger(__name__)
 router = APIRouter(prefix="/api/v1/hosts", tags=["hosts"])
@@ -68,14 +69,32 @@ async def approve_host(service: Service, caller: Admin, key: str) -> HostAnswer:
 
 @router.post("/{key}/maintenance")
 async def put_into_maintenance(service: Service, caller: Admin, key: str) -> HostAnswer:
-    """Let a host take no new desktops; those it has stay."""
-    return await _decide(service, key, lambda host, _: host.enter_maintenance(), HostMaintenance)
+    """Empty a host: it takes no new desktops, and those it has are moved to others.
+
+    It is in maintenance when the last one has left; ``evacuation`` tells how far it is.
+    """
+    async with service.unit_of_work() as transaction:
+        host = await _locked(transaction, key)
+        if host.prepare_maintenance(service.unit_of_work.clock.now()):
+            logger.info("host.decided", host=host.name, state=host.state.value, by=caller.name)
+            if not await Desktops(transaction.session).ids_on(host.name):
+                host.enter_maintenance()
+                transaction.emit(HostMaintenance(node=host.name))
+        return (await _answers(transaction, [host]))[0]
 
 
 @router.post("/{key}/activate")
 async def activate_host(service: Service, caller: Admin, key: str) -> HostAnswer:
-    """Let a host in maintenance take desktops again."""
-    return await _decide(service, key, lambda host, _: host.activate(), HostActivated)
+    """Let a host in maintenance take desktops again, or give its evacuation up."""
+    answer = await _decide(service, key, lambda host, _: host.activate(), HostActivated)
+    # Desktops are locked before hosts: a transaction of its own.
+    async with service.unit_of_work() as transaction:
+        desktops = Desktops(transaction.session)
+        leaving = await desktops.leaving(answer.name, Cause.MAINTENANCE)
+        for desktop in await desktops.lock_many(leaving):
+            if desktop.migration is not None:
+                service.migrating.cancel(transaction, desktop)
+    return answer
 
 
 @router.delete("/{key}", status_code=204)
@@ -83,8 +102,7 @@ async def remove_host(service: Service, caller: Admin, key: str) -> Response:
     """Forget a host that carries no desktops and is not in service."""
     async with service.unit_of_work() as transaction:
         host = await _locked(transaction, key)
-        counts = await Desktops(transaction.session).count_by_host()
-        host.require_removable(counts.get(host.name, 0))
+        host.require_removable(len(await Desktops(transaction.session).ids_on(host.name)))
         await Hosts(transaction.session).remove(host)
     logger.info("host.removed", host=host.name, by=caller.name)
     return Response(status_code=204)
@@ -110,8 +128,26 @@ async def _answers(transaction: Transaction, hosts: Sequence[Host]) -> list[Host
     counts = await Desktops(transaction.session).count_by_host()
     use = await Hosts(transaction.session).use()
     return [
-        HostAnswer.of(host, counts.get(host.name, 0), use.get(host.name, (0, 0))) for host in hosts
+        HostAnswer.of(
+            host,
+            counts.get(host.name, 0),
+            use.get(host.name, (0, 0)),
+            await _evacuation(transaction, host),
+        )
+        for host in hosts
     ]
+
+
+async def _evacuation(transaction: Transaction, host: Host) -> EvacuationAnswer | None:
+    if host.evacuation is None:
+        return None
+    desktops = Desktops(transaction.session)
+    return EvacuationAnswer(
+        since=host.evacuation.since,
+        left=len(await desktops.ids_on(host.name)),
+        moving=await desktops.count_moving(host.name),
+        problem=host.evacuation.problem,
+    )
 
 
 async def _locked(transaction: Transaction, key: str) -> Host:

@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from roost_common.bus import Bus
 from roost_common.contracts.base import Body, Query
 from roost_common.outbox import UnitOfWork
+from roost_inventory.migrating import Migrating
 from roost_inventory.settings import Settings
 
 B = TypeVar("B", bound=Body)
@@ -24,6 +25,11 @@ class Inventory:
     settings: Settings
     bus: Bus
     wake: Callable[[], None]
+
+    @property
+    def migrating(self) -> Migrating:
+        """Orders of migrations."""
+        return Migrating(self.unit_of_work, self.settings, self.wake)
 
     async def ask(self, query: Query, node: str, answer: type[B], *, deadline_s: float) -> B:
         """Ask a node's agent. Raises `Unavailable` when it does not answer, or its refusal."""

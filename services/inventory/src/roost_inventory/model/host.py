@@ -20,6 +20,7 @@ from roost_common.contracts.host import (
     HostStats,
 )
 from roost_common.errors import Conflict
+from roost_inventory.evacuation_plan import Evacuation
 from roost_inventory.model.base import Base, Json, word
 
 LATE: Final = timedelta(minutes=1)
@@ -33,6 +34,8 @@ class Administrative(StrEnum):
 
     PENDING = "pending"
     ACTIVE = "active"
+    PREPARING = "preparing"
+    """It is to be in maintenance when it is empty."""
     MAINTENANCE = "maintenance"
 
 
@@ -44,13 +47,18 @@ _HEALTH_STATE: Final = {
     Health.RECOVERED: HostState.NON_RESPONSIVE,
 }
 
+_SET_ASIDE: Final = {
+    Administrative.MAINTENANCE: HostState.MAINTENANCE,
+    Administrative.PREPARING: HostState.PREPARING_MAINTENANCE,
+}
+
 
 def derive(administrative: Administrative, health: Health) -> HostState:
     """The one state a person sees. A pending host is nothing else; trouble outranks maintenance."""
     if administrative is Administrative.PENDING:
         return HostState.PENDING_APPROVAL
-    if health is Health.UP and administrative is Administrative.MAINTENANCE:
-        return HostState.MAINTENANCE
+    if health is Health.UP and administrative in _SET_ASIDE:
+        return _SET_ASIDE[administrative]
     return _HEALTH_STATE[health]
 
 
@@ -83,6 +91,8 @@ class Host(Base):
     """The run of its agent that ended with it."""
     reported_at: Mapped[datetime]
     """Of a recent report; not written for each."""
+    evacuation: Mapped[Evacuation | None] = mapped_column(Json(Evacuation))
+    """While it is prepared for maintenance."""
     created_at: Mapped[datetime]
     approved_at: Mapped[datetime | None]
 
@@ -100,6 +110,7 @@ class Host(Base):
             retired_agents=[],
             fenced=False,
             fenced_agent=None,
+            evacuation=None,
             created_at=now,
             approved_at=None,
         )
@@ -116,11 +127,23 @@ class Host(Base):
         self._decide(Administrative.ACTIVE)
         return True
 
-    def enter_maintenance(self) -> bool:
-        """No new desktops; False when it was so before. Raises `Conflict` while pending."""
+    def prepare_maintenance(self, now: datetime) -> bool:
+        """No new desktops, and those it has are to leave it; False when it was so before.
+
+        Raises `Conflict` while pending.
+        """
         self._require_approved()
-        if self.administrative is Administrative.MAINTENANCE:
+        if self.administrative in _SET_ASIDE:
             return False
+        self.evacuation = Evacuation(since=now)
+        self._decide(Administrative.PREPARING)
+        return True
+
+    def enter_maintenance(self) -> bool:
+        """It is empty, and may be switched off; False when nobody prepares it."""
+        if self.administrative is not Administrative.PREPARING:
+            return False
+        self.evacuation = None
         self._decide(Administrative.MAINTENANCE)
         return True
 
@@ -129,6 +152,7 @@ class Host(Base):
         self._require_approved()
         if self.administrative is Administrative.ACTIVE:
             return False
+        self.evacuation = None
         self._decide(Administrative.ACTIVE)
         return True
 

@@ -20,7 +20,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from roost_common.contracts.base import Problem
 from roost_common.contracts.desktop import DesktopState, DomainState, Power, SpiceAddress
 from roost_common.contracts.session import SessionState
-from roost_inventory.model import Desktop, DesktopSession, Revocation
+from roost_inventory.model import Desktop, DesktopSession, Migration, Revocation
+from roost_inventory.model.migration import Cause
 
 _LIVING = Desktop.deleted_at.is_(None)
 
@@ -142,6 +143,16 @@ class Desktops:
         query = sa.select(Desktop.id).where(_on(node))
         return list((await self._session.scalars(query)).all())
 
+    async def on(self, node: str) -> Sequence[Desktop]:
+        """The same, for reading."""
+        return (await self._session.scalars(sa.select(Desktop).where(_on(node)))).all()
+
+    async def leaving(self, node: str, cause: Cause) -> list[UUID]:
+        """Those that are being moved away from a host for this cause."""
+        query = sa.select(Desktop.id).join(Migration, Desktop.migration_id == Migration.id)
+        query = query.where(Migration.source == node, Migration.cause == cause)
+        return list((await self._session.scalars(query)).all())
+
     async def lock_many(self, ids: Collection[UUID]) -> Sequence[Desktop]:
         """These, for change."""
         query = (
@@ -202,6 +213,13 @@ class Desktops:
         query = sa.select(Desktop.host, sa.func.count()).where(Desktop.host.is_not(None))
         rows = (await self._session.execute(query.group_by(Desktop.host))).all()
         return {str(host): count for host, count in rows}
+
+    async def count_moving(self, node: str) -> int:
+        """How many are being moved away from a host."""
+        query = sa.select(sa.func.count()).where(
+            Desktop.host == node, Desktop.migrating_to.is_not(None)
+        )
+        return await self._session.scalar(query) or 0
 
     async def count_by_state(self) -> dict[DesktopState, int]:
         """How many living desktops are in each state."""

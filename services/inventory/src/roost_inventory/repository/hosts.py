@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from roost_common.contracts.host import Health, HostCapabilities, HostState
-from roost_inventory.model import Desktop, Host
+from roost_inventory.model import Administrative, Desktop, Host
 from roost_inventory.placement import Candidate
 
 _CANDIDATES = sa.select(
@@ -137,6 +137,11 @@ class Hosts:
         query = sa.select(Host.state, sa.func.count()).group_by(Host.state)
         rows = (await self._session.execute(query)).all()
         return {row[0]: row[1] for row in rows}
+
+    async def preparing(self) -> Sequence[str]:
+        """Those that are to be empty and are not yet."""
+        query = sa.select(Host.name).where(Host.administrative == Administrative.PREPARING)
+        return (await self._session.scalars(query.order_by(Host.name))).all()
 
     async def remove(self, host: Host) -> None:
         """Forget it; it is enrolled anew when it reports again."""
