@@ -7,6 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from roost_broker.ending import Ending, Moved
+from roost_broker.model import PoolDesktop, Session
 from roost_broker.repository.desktops import Desktops
 from roost_broker.repository.placement import Placement
 from roost_broker.repository.pools import Pools
@@ -22,6 +23,7 @@ from roost_common.contracts.desktop import (
     DesktopFact,
     DesktopNotFound,
     DesktopReimaged,
+    DesktopRestarted,
     DesktopStarted,
     DesktopStartRefused,
     DesktopState,
@@ -30,6 +32,7 @@ from roost_common.contracts.desktop import (
     StopReason,
 )
 from roost_common.contracts.host import HostReport, PlacementLimitsChanged
+from roost_common.contracts.migration import DesktopMigrated
 from roost_common.contracts.session import EndReason
 from roost_common.contracts.template import TemplateCreated, TemplateDeleted
 from roost_common.outbox import Transaction, UnitOfWork
@@ -40,6 +43,8 @@ logger = log.get_logger(__name__)
 DESKTOP_FACTS: Final = (
     DesktopCreated,
     DesktopStarted,
+    DesktopRestarted,
+    DesktopMigrated,
     DesktopStopped,
     DesktopChanged,
     DesktopReimaged,
@@ -109,25 +114,51 @@ class Handlers:
         view = message.desktop
         desktop = await Desktops(transaction.session).lock(view.id)
         now = self._unit.clock.now()
+        restarted = isinstance(message, DesktopRestarted) or (
+            desktop is not None and desktop.restarting
+        )
         if desktop is None or not desktop.seen(view, now):
             return
         self._after(transaction, desktop.pool_id)
-        over = view.state in _RUN_IS_OVER
         if desktop.session_id is not None:
             session = await Sessions(transaction.session).lock(desktop.session_id)
             if session is not None and session.is_open:
-                other_run = view.boot_id is not None and view.boot_id != session.boot_id
-                if over or other_run:
-                    if view.state in (DesktopState.DELETING, DesktopState.DELETED):
-                        desktop.leaving = True
-                    await self._ending.finish(
-                        transaction, session, desktop, _end_reason(message, view.state)
-                    )
+                await self._session(transaction, message, desktop, session, restarted=restarted)
         if view.state is DesktopState.DELETED:
             await transaction.session.delete(desktop)
         elif view.state is DesktopState.DELETING and not desktop.leaving:
             # Somebody else takes it away; it will not come back.
             desktop.leave(now)
+
+    async def _session(
+        self,
+        transaction: Transaction,
+        message: DesktopFact,
+        desktop: PoolDesktop,
+        session: Session,
+        *,
+        restarted: bool,
+    ) -> None:
+        """What a view means for the session that holds the desktop.
+
+        A run that was lost with its host is followed by another one for the same user; any other
+        end of a run ends the session.
+        """
+        view = message.desktop
+        if view.restarting:
+            fact = session.lose_client(self._unit.clock.now())
+            if fact is not None:
+                transaction.emit(fact)
+            return
+        other_run = view.boot_id is not None and view.boot_id != session.boot_id
+        if other_run and restarted and view.boot_id is not None:
+            session.follow(view.boot_id)
+            logger.info("session.follows", session=str(session.id), desktop=desktop.name)
+        elif other_run or view.state in _RUN_IS_OVER:
+            if view.state in (DesktopState.DELETING, DesktopState.DELETED):
+                desktop.leaving = True
+            reason = _end_reason(message, view.state)
+            await self._ending.finish(transaction, session, desktop, reason)
 
     async def _create_refused(self, transaction: Transaction, message: Message) -> None:
         assert isinstance(message, DesktopCreateRefused)  # noqa: S101 - by the table

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
-from roost_broker.launch import Client, Granted, Place
+from roost_broker.launch import Client, Granted, Place, Queued
 from roost_broker.model import Launch, LaunchState
 from roost_broker.repository.identities import Known
 from roost_broker.repository.pools import LaunchPool
+
+RESTART_LOOK_MS: Final = 1000
+"""When to ask again for a desktop whose host has failed: a restart takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,17 @@ class Attempt:
             reason=self.reason,
             usb=self.pool.usb,
             client=self.client,
+        )
+
+    def awaited(self) -> Queued:
+        """Its desktop is being started again; nobody else's turn comes before."""
+        return Queued(
+            launch_id=self.launch_id,
+            pool_id=self.pool.id,
+            number=0,
+            starting=True,
+            position=1,
+            retry_after_ms=RESTART_LOOK_MS,
         )
 
     def row(self, state: LaunchState, session_id: UUID | None, now: datetime) -> dict[str, Any]:

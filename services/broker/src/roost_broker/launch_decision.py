@@ -244,12 +244,15 @@ class LaunchDecision:
 
     async def _reopen(
         self, transaction: Transaction, attempt: Attempt, session_id: UUID
-    ) -> Granted | None:
-        """The same desktop again; None when the session has ended."""
+    ) -> Granted | Queued | None:
+        """The same desktop again, or the time until it is back; None when the session has ended."""
         path = LaunchPath(transaction.session)
         session = await path.reopen(attempt, session_id, self._clock.now())
         if session is None:
             return None
+        if session.restarting:
+            _record(attempt, session_id)
+            return attempt.awaited()
         if session.host is None:
             raise Unavailable(
                 "host.unreachable",

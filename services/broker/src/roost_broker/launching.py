@@ -18,6 +18,7 @@ from roost_broker.ending import Ending
 from roost_broker.launch import Granted, Queued, Ready, Refused, Step, Wish
 from roost_broker.launch_decision import LaunchDecision
 from roost_broker.model import Launch, LaunchState
+from roost_broker.repository.desktops import Desktops
 from roost_common import log
 from roost_common.contracts.session import EndReason
 from roost_common.errors import NotFound, RoostError, Unavailable
@@ -98,7 +99,8 @@ class Launching:
             if error.code != NOT_RUNNING:
                 raise
             # The node knows better than what inventory has said so far.
-            await self._put_back(step)
+            if not await self._put_back(step):
+                last = True
             if last:
                 raise Unavailable(
                     error.code, error.text, retry_after_s=RETRY_AFTER_S, **error.fields
@@ -115,11 +117,16 @@ class Launching:
         )
         return Ready(step, ticket, asked_at + timedelta(seconds=ticket.valid_s))
 
-    async def _put_back(self, granted: Granted) -> None:
+    async def _put_back(self, granted: Granted) -> bool:
+        """Its run is over; False when it may as well be on another host by now."""
         async with self._unit() as transaction:
+            desktop = await Desktops(transaction.session).lock(granted.place.desktop_id)
+            if desktop is not None and (desktop.moving or desktop.host != granted.place.host):
+                return False
             await transaction.session.execute(
                 sa.update(Launch)
                 .where(Launch.id == granted.launch_id)
                 .values(state=LaunchState.QUEUED.value, session_id=None)
             )
             await self._ending.end(transaction, granted.session_id, EndReason.DESKTOP_STOPPED)
+        return True

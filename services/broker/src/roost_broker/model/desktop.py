@@ -38,6 +38,10 @@ class PoolDesktop(Base):
     disk_generation: Mapped[int]
     spice: Mapped[JsonObject | None] = mapped_column(Json)
     problem: Mapped[JsonObject | None] = mapped_column(Json)
+    restarting: Mapped[bool]
+    """Its run was lost with its host: the next one is for the same session."""
+    moving: Mapped[bool]
+    """It is on its way to another host: where its screen is changes at any moment."""
     template_id: Mapped[UUID]
     template_version: Mapped[int]
     spec: Mapped[JsonObject] = mapped_column(Json)
@@ -71,6 +75,8 @@ class PoolDesktop(Base):
             phase_since=now,
             revision=0,
             disk_generation=1,
+            restarting=False,
+            moving=False,
             template_id=template.id,
             template_version=template.version,
             spec=spec,
@@ -91,6 +97,8 @@ class PoolDesktop(Base):
         self.state = view.state
         self.host = view.host
         self.boot_id = view.boot_id
+        self.restarting = view.restarting
+        self.moving = view.migrating_to is not None
         self.disk_generation = view.disk_generation
         self.spice = view.spice.model_dump(mode="json") if view.spice else None
         self.template_id = view.template.id

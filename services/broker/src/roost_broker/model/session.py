@@ -102,6 +102,19 @@ class Session(Base):
             return False
         return None in (agent_id, self.observed_by) or agent_id == self.observed_by
 
+    def lose_client(self, now: datetime) -> SessionDisconnected | None:
+        """Its run ended with its host; whoever looked at it does so no more."""
+        if self.state != SessionState.ACTIVE:
+            return None
+        self._become(SessionState.DISCONNECTED)
+        self.disconnected_at = now
+        return SessionDisconnected(**self._facts())
+
+    def follow(self, boot_id: UUID) -> None:
+        """It goes on in the run with which its desktop was started again."""
+        self.boot_id = boot_id
+        self.observed_by = self.observed_at = None
+
     def end(self, reason: EndReason, now: datetime) -> SessionEnded:
         """The desktop is no longer the user's. Raises `Conflict` when it was not before."""
         self._become(SessionState.ENDED)

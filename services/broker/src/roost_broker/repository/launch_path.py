@@ -145,7 +145,13 @@ def _reopen(*, with_launch: bool) -> sa.Select[Any]:
             client_name=sa.bindparam("p_client_name", type_=sa.String()),
             client_address=sa.bindparam("p_client_address", type_=sa.String()),
         )
-        .returning(session.c.desktop_id, session.c.desktop_name, desktop.c.host, session.c.boot_id)
+        .returning(
+            session.c.desktop_id,
+            session.c.desktop_name,
+            desktop.c.host,
+            session.c.boot_id,
+            desktop.c.restarting,
+        )
         .cte("renewed")
     )
     statement = sa.select(renewed)
@@ -205,6 +211,8 @@ class Reopened:
     desktop_name: str
     host: str | None
     boot_id: UUID
+    restarting: bool
+    """Its host has failed, and it is on its way to another one."""
 
 
 class LaunchPath:
