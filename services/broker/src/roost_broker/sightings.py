@@ -78,7 +78,7 @@ class Sightings:
             if domain.boot_id is not None and domain.state is DomainState.RUNNING
         }
         whole = await self._compare_all(transaction, report, runs) if runs else True
-        first = host.sent_at is None or host.reported_at is None
+        first = host.sent_at is None
         due = host.reported_at is None or now - host.reported_at >= WRITTEN_EVERY
         if report.complete and whole and (first or due):
             await Nodes(transaction.session).reported(report, now)
