@@ -26,6 +26,7 @@ DESKTOP = {
 NOUNS = [
     "desktops",
     "hosts",
+    "migrations",
     "pools",
     "templates",
     "sessions",
@@ -191,6 +192,8 @@ def test_filters_go_to_the_server(cli: Any, site: Any) -> None:
         (("hosts", "maintenance", "h"), "POST", "hosts/h/maintenance"),
         (("hosts", "activate", "h"), "POST", "hosts/h/activate"),
         (("hosts", "delete", "h"), "DELETE", "hosts/h"),
+        (("migrations", "cancel", "m"), "DELETE", "migrations/m"),
+        (("desktops", "migrate", "d"), "POST", "desktops/d/migrate"),
         (("pools", "delete", "p"), "DELETE", "pools/p"),
         (("sessions", "disconnect", "s"), "POST", "sessions/s/disconnect"),
         (("templates", "delete", "t"), "DELETE", "templates/t"),
@@ -345,6 +348,27 @@ def test_importing_a_template_shows_how_far_it_is(cli: Any, site: Any, answers: 
     site.next("POST", "/api/v1/templates/t/versions", accepted)
     assert cli("templates", "add-version", "t", "--from", "t2.qcow2").exit_code == 0
     assert site.asked[-1].json == {"source": {"path": "t2.qcow2"}}
+
+
+def test_moving_a_desktop_shows_how_far_it_is(cli: Any, site: Any, answers: Any) -> None:
+    begun = {"id": "7", "state": "queued", "to": "kvm2"}
+    accepted = answers["json"](begun, 202, {"Location": "/api/v1/migrations/7"})
+    site.next("POST", "/api/v1/desktops/d/migrate", accepted)
+    assert cli("desktops", "migrate", "d", "--to", "kvm2").out == (
+        "Desktop d is being moved to kvm2, migration 7.\n"
+    )
+    assert site.asked[-1].json == {"host": "kvm2"}
+    work = [{"state": "running", "percent": 40.4}, {"state": "done", "percent": 100}]
+    site.next("GET", "/api/v1/migrations/7", *(answers["json"](one) for one in work))
+    seen = cli("desktops", "migrate", "d", "--wait")
+    assert site.of("POST", "/api/v1/desktops/d/migrate")[-1].json == {}
+    assert seen.out == "Desktop d runs on kvm2.\n"
+    assert seen.err.splitlines() == ["Moving d to kvm2: 40 %", "Moving d to kvm2: 100 %"]
+
+    stayed = {"state": "failed", "problem": {"code": "desktop.migration-failed", "detail": "No."}}
+    site.next("GET", "/api/v1/migrations/7", answers["json"](stayed))
+    done = cli("desktops", "migrate", "d", "--wait")
+    assert (done.exit_code, done.err) == (1, "roost: No. (desktop.migration-failed)\n")
 
 
 def test_high_availability(cli: Any, site: Any, answers: Any) -> None:

@@ -36,6 +36,7 @@ class Roost:
         self._transport = Transport(url, token=token, ca=ca, timeout_s=timeout_s)
         self.desktops = Collection(self._transport, "/desktops")
         self.hosts = Collection(self._transport, "/hosts")
+        self.migrations = Collection(self._transport, "/migrations")
         self.pools = Collection(self._transport, "/pools")
         self.templates = Collection(self._transport, "/templates")
         self.sessions = Collection(self._transport, "/sessions")

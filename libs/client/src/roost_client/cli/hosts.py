@@ -16,11 +16,12 @@ HOSTS = Noun(
         Column("cpus", "cpus"),
         Column("memory MiB", "memory_mib"),
         Column("desktops", "desktops"),
+        Column("leaving", "evacuation.moving"),
         Column("address", "address"),
     ),
     verbs=(
         Verb("approve", "Accept a node that enrolled itself.", "is approved"),
-        Verb("maintenance", "Give it no more desktops.", "is in maintenance"),
+        Verb("maintenance", "Move its desktops away, and give it no more.", "is being emptied"),
         Verb("activate", "Give it desktops again.", "is active"),
     ),
     delete="delete",

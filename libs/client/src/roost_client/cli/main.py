@@ -19,6 +19,7 @@ from roost_client.cli import (
     ha,
     hosts,
     jobs,
+    migrations,
     pools,
     sessions,
     storage,
@@ -78,6 +79,7 @@ app.command("connect")(connect.connect)
 for name, module in {
     "desktops": desktops,
     "hosts": hosts,
+    "migrations": migrations,
     "pools": pools,
     "templates": templates,
     "sessions": sessions,
