@@ -50,13 +50,39 @@ class Lab:
     def nodes(self) -> list[str]:
         return self.variables["ROOST_NODES"].split(",")
 
-    def node(self, name: str, verb: str) -> None:
-        """What ``deploy/lab/node`` does to a node."""
-        subprocess.run([ROOT / "deploy" / "lab" / "node", name, verb], check=True)
+    @property
+    def copies(self) -> int:
+        """Of every central service."""
+        return int(self.variables["ROOST_COPIES"])
+
+    def node(self, name: str, verb: str, *words: str) -> None:
+        """What ``deploy/lab/node`` does to a node: kill, start, cut, heal, freeze-agent …"""
+        subprocess.run([ROOT / "deploy" / "lab" / "node", name, verb, *words], check=True)
+
+    def on_node(self, name: str, *command: str) -> str:
+        """What a command prints that is run on a node."""
+        words = [str(ROOT / "deploy" / "lab" / "node"), name, "exec", *command]
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+    def domains(self, name: str) -> set[str]:
+        """The libvirt domains that run on a node."""
+        return set(self.on_node(name, "virsh", "list", "--name").split())
+
+    def fence_device(self, node: str, behaviour: str) -> None:
+        """How a node's fence device behaves from now on: works, fails, hangs, lies, idles."""
+        self.node(node, "device", behaviour)
+
+    def machine(self, number: int, verb: str) -> None:
+        """Kill or start all copies of the services on one machine."""
+        subprocess.run([ROOT / "deploy" / "lab" / "machine", str(number), verb], check=True)
+
+    def service(self, program: str, verb: str) -> None:
+        """What ``deploy/lab/service`` does to a program: kill, stop, start, freeze, thaw …"""
+        subprocess.run([ROOT / "deploy" / "lab" / "service", program, verb], check=True)
 
     def crash(self, program: str) -> None:
         """SIGKILL one of the lab's programs; its supervisor starts it anew."""
-        subprocess.run([ROOT / "deploy" / "lab" / "service", program, "kill"], check=True)
+        self.service(program, "kill")
 
     def runs(self, program: str) -> bool:
         """Whether it runs now."""

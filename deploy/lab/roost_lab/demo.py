@@ -48,6 +48,7 @@ class Demo:
         with self._http:
             self._log_on()
             self._approve_hosts()
+            self._forget_hosts()
             self._give_fence_devices()
             self._make_storage()
             self._import_template(image)
@@ -74,6 +75,14 @@ class Demo:
             return all(hosts.get(name, {}).get("state") == "up" for name in wanted)
 
         self._wait("the hosts are up", all_up, 120, "the log of a node's agent")
+
+    def _forget_hosts(self) -> None:
+        """Those of an earlier lab with more nodes, as far as nothing is left on them."""
+        wanted = {node.name for node in self._site.nodes}
+        for name in {str(host["name"]) for host in self._items("/hosts")} - wanted:
+            self._http.post(f"/hosts/{name}/maintenance")
+            gone = self._http.delete(f"/hosts/{name}").is_success
+            self._say(f"{name} is {'forgotten' if gone else 'down, with desktops on it'}")
 
     def _give_fence_devices(self) -> None:
         """One to every host; or none to any, so that they rely on their leases."""
