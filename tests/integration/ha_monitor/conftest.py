@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import os
 import signal
@@ -12,7 +13,8 @@ from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -29,15 +31,23 @@ from roost_common.contracts.host import (
     HealthFact,
     HostBeat,
     HostDown,
+    HostFenced,
+    HostPoweredOff,
+    HostPoweredOn,
+    HostPowerRefused,
     HostRecovered,
     HostSuspected,
     HostUp,
 )
+from roost_common.contracts.incident import IncidentChanged, IncidentOpened, IncidentResolved
 from roost_common.security import Identity, Role, TokenSigner, new_signing_key
 from roost_common.service import Parts, running
+from roost_ha_monitor.alerts import OF_STATES
 from roost_ha_monitor.bootstrap import build
 from roost_ha_monitor.migrations import MIGRATIONS
 from roost_ha_monitor.settings import Settings
+
+M = TypeVar("M", bound=Message)
 
 SUSPECT_S, DOWN_S, QUIET_S = 2.0, 3.0, 1.0
 BEAT_S = 0.2
@@ -67,6 +77,10 @@ class Node:
         self.agent_id = uuid4()
         self.sequence = 0
         self.libvirt = True
+        self.address = ""
+        self.lease_s = 0.0
+        self.lease_armed = False
+        self.witness: UUID | None = None
         self.last: HostBeat | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -78,6 +92,10 @@ class Node:
             sequence=self.sequence,
             sent_at=datetime.now(UTC),
             libvirt=self.libvirt,
+            address=self.address,
+            lease_s=self.lease_s,
+            lease_armed=self.lease_armed,
+            witness=self.witness,
         )
         await self._bus.publish(self.last)
 
@@ -92,7 +110,13 @@ class Node:
             await asyncio.sleep(BEAT_S)
 
     def live(self) -> None:
+        assert self._task is None
         self._task = asyncio.create_task(self._live())
+
+    def reboot(self) -> None:
+        """It comes back as another run of its agent."""
+        self.agent_id, self.sequence = uuid4(), 0
+        self.live()
 
     async def die(self) -> None:
         if self._task is not None:
@@ -123,6 +147,13 @@ class Listener:
             HostRecovered,
             AlertRaised,
             AlertCleared,
+            HostFenced,
+            HostPoweredOff,
+            HostPoweredOn,
+            HostPowerRefused,
+            IncidentOpened,
+            IncidentChanged,
+            IncidentResolved,
         )
         return Subscription(queue, self._handle)
 
@@ -139,12 +170,17 @@ class Listener:
         facts = sorted(self.health(node), key=lambda fact: fact.sequence)
         return [fact.name.removesuffix(".v1") for fact in facts]
 
-    def alerts(self, node: str) -> list[tuple[str, str]]:
+    def alerts(self, node: str, *kinds: str) -> list[tuple[str, str]]:
+        """What was said of these kinds of alerts on a host; of all that its health causes."""
         return [
             (m.name.removesuffix(".v1"), m.alert)
             for m in self.heard
-            if isinstance(m, AlertFact) and m.object == node
+            if isinstance(m, AlertFact) and m.object == node and m.alert in (kinds or OF_STATES)
         ]
+
+    def of(self, kind: type[M]) -> list[M]:
+        """Every message of one class, in the order in which they came."""
+        return [message for message in self.heard if isinstance(message, kind)]
 
     def assert_each_once(self, node: str) -> None:
         """Sequences without a gap and without a double."""
@@ -152,14 +188,100 @@ class Listener:
         assert sequences == list(range(1, len(sequences) + 1))
 
 
+AGENT_SCRIPT = '''#!{python}
+"""A fence agent for tests: a file is the host's power, another one says how it behaves."""
+import pathlib, sys, time
+home = pathlib.Path(__file__).parent
+given = dict(line.rstrip("\\n").split("=", 1) for line in sys.stdin if "=" in line)
+action, plug = given.get("action"), given.get("plug", "")
+if action == "metadata":
+    print("""<?xml version="1.0" ?><resource-agent name="fence_fake"><parameters>
+    <parameter name="plug"><content type="string" /></parameter>
+    <parameter name="password"><content type="string" /></parameter>
+    <parameter name="password_script"><content type="string" /></parameter>
+    <parameter name="way"><content type="string" /></parameter>
+    </parameters><actions><action name="on" /><action name="off" /><action name="status" />
+    <action name="metadata" /></actions></resource-agent>""")
+    sys.exit(0)
+with (home / "log").open("a") as log:
+    log.write(f"{{given.get('way', '')}} {{action}} {{plug}}\\n")
+power = home / f"power-{{plug}}"
+behaviour = home / f"way-{{given.get('way', '')}}"
+how = behaviour.read_text() if behaviour.exists() else "works"
+if how == "hangs" and action != "status":
+    time.sleep(600)
+if how == "denies" or (how == "fails" and action != "status"):
+    print("login with " + given.get("password", "") + " refused", file=sys.stderr)
+    sys.exit(3)
+if action == "status":
+    state = power.read_text() if power.exists() else "on"
+    print("Status: " + state.upper())
+    sys.exit(0 if state == "on" else 2)
+if how == "slow":
+    time.sleep(1.5)
+if how != "lies":
+    power.write_text(action)
+print("Success")
+'''
+
+
+class FakeFenceAgents:
+    """Fence agents as small programs that speak the protocol; ``way`` tells them apart."""
+
+    def __init__(self, home: Path) -> None:
+        self.directory = home / "fence-agents"
+        self.directory.mkdir()
+        agent = self.directory / "fence_fake"
+        agent.write_text(AGENT_SCRIPT.format(python=sys.executable))
+        agent.chmod(0o755)
+
+    def behave(self, way: str, how: str) -> None:
+        """works, slow, fails (to switch), denies (everything), hangs (when it switches), lies."""
+        (self.directory / f"way-{way}").write_text(how)
+
+    def power(self, plug: str) -> str:
+        """Whether the host behind ``plug`` is on."""
+        file = self.directory / f"power-{plug}"
+        return file.read_text() if file.exists() else "on"
+
+    def switched(self, plug: str) -> list[str]:
+        """Which ways were told off or on for ``plug``, in order."""
+        log = self.directory / "log"
+        lines = log.read_text().splitlines() if log.exists() else []
+        words = (line.split(" ") for line in lines)
+        return [f"{way}:{action}" for way, action, on in words if on == plug and action != "status"]
+
+    @staticmethod
+    def device(plug: str, way: str = "") -> dict[str, Any]:
+        """A device as the API takes it."""
+        return {
+            "agent": "fence_fake",
+            "options": {"plug": plug, "way": way, "password": f"secret-of-{plug}"},
+        }
+
+
 class Site:
     """Where everything is, and ways to start copies of the service."""
 
-    def __init__(self, amqp_url: str, database_url: str, bus: Bus, listener: Listener) -> None:
+    def __init__(
+        self, amqp_url: str, database_url: str, bus: Bus, listener: Listener, directory: Path
+    ) -> None:
         self.amqp_url = amqp_url
         self.database_url = database_url
         self.bus = bus
         self.listener = listener
+        self.directory = directory
+        self.agents = FakeFenceAgents(directory)
+        self.extra: dict[str, Any] = {}
+        """Settings of the copies that are started from now on."""
+        key_file = directory / "keys"
+        key_file.write_text(base64.b64encode(bytes(32)).decode() + "\n")
+        self.fencing = {
+            "secret_key_file": key_file,
+            "fence_agents_dir": self.agents.directory,
+            "fence_switch_timeout_s": 3.0,
+            "fence_status_timeout_s": 3.0,
+        }
         self.nodes: list[Node] = []
         self.processes: list[Process] = []
         self.signer = TokenSigner(new_signing_key(), SystemClock(), lifetime=timedelta(hours=1))
@@ -180,6 +302,7 @@ class Site:
             suspect_after_s=SUSPECT_S,
             down_after_s=DOWN_S,
             quiet_s=QUIET_S,
+            **{**self.fencing, **self.extra},
         )
 
     @asynccontextmanager
@@ -204,6 +327,10 @@ class Site:
             "ROOST_HA_MONITOR_SUSPECT_AFTER_S": str(SUSPECT_S),
             "ROOST_HA_MONITOR_DOWN_AFTER_S": str(DOWN_S),
             "ROOST_HA_MONITOR_QUIET_S": str(QUIET_S),
+            **{
+                f"ROOST_HA_MONITOR_{name.upper()}": str(value)
+                for name, value in {**self.fencing, **self.extra}.items()
+            },
         }
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "roost_ha_monitor", env=os.environ | environment
@@ -267,14 +394,14 @@ class Site:
 
 
 @pytest.fixture
-async def site(amqp_url: str, new_database: Any) -> AsyncIterator[Site]:
+async def site(amqp_url: str, new_database: Any, tmp_path: Path) -> AsyncIterator[Site]:
     """A bus and a database of this test's own."""
     listener = Listener()
     bus = Bus(amqp_url, "test")
     bus.subscribe(listener.subscription)
     run = asyncio.create_task(bus.run())
     await bus.wait_connected()
-    site = Site(amqp_url, await new_database(MIGRATIONS), bus, listener)
+    site = Site(amqp_url, await new_database(MIGRATIONS), bus, listener, tmp_path)
     yield site
     await site.close()
     run.cancel()

@@ -70,9 +70,13 @@ async def test_an_alert_is_acknowledged_by_the_first_and_only_while_it_lasts(
         await site.heard("kvm1", "up")
         await node.die()
         await site.heard("kvm1", "up", "suspected", "down")
+        unfenced = ("alert.raised", "host.unfenced")
+        await eventually(
+            lambda: unfenced in site.listener.alerts("kvm1", "host.unfenced"), "a person is called"
+        )
         page = (await admin.get("/api/v1/ha/alerts", params={"open": True})).json()
-        assert page["total"] == 1
-        alert = page["items"][0]
+        assert page["total"] == 2
+        alert = page["items"][1]
         assert (alert["alert"], alert["object"]) == ("host.down", "kvm1")
         assert alert["severity"] == "alert"
         assert alert["acknowledged_at"] is None
@@ -87,8 +91,12 @@ async def test_an_alert_is_acknowledged_by_the_first_and_only_while_it_lasts(
         await eventually(lambda: len(site.listener.alerts("kvm1")) == 2, "cleared")
         over = await admin.post(path)
         assert (over.status_code, over.json()["code"]) == (409, "alert.cleared")
+        cleared = [unfenced, ("alert.cleared", "host.unfenced")]
+        await eventually(
+            lambda: site.listener.alerts("kvm1", "host.unfenced") == cleared, "nobody is called"
+        )
         assert (await admin.get("/api/v1/ha/alerts", params={"open": True})).json()["total"] == 0
-        assert (await admin.get("/api/v1/ha/alerts")).json()["total"] == 1
+        assert (await admin.get("/api/v1/ha/alerts")).json()["total"] == 2
         missing = await admin.post(f"/api/v1/ha/alerts/{uuid4()}/acknowledge")
         assert (missing.status_code, missing.json()["code"]) == (404, "alert.unknown")
 
@@ -105,6 +113,11 @@ async def test_a_host_is_removed_when_it_is_silent_and_comes_back_with_its_seque
 
         await node.die()
         await site.heard("kvm1", "up", "suspected", "down")
+        early = await admin.delete("/api/v1/ha/hosts/kvm1")
+        assert (early.status_code, early.json()["code"]) == (409, "ha.incident-open")
+        (incident,) = (await admin.get("/api/v1/ha/incidents")).json()["items"]
+        confirmed = await admin.post(f"/api/v1/ha/incidents/{incident['id']}/confirm")
+        assert confirmed.status_code == 200
         assert (await admin.delete("/api/v1/ha/hosts/kvm1")).status_code == 204
         assert (await admin.get("/api/v1/ha/hosts")).json()["total"] == 0
         assert (await admin.get("/api/v1/ha/hosts/kvm1")).status_code == 404

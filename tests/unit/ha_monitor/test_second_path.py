@@ -82,13 +82,16 @@ def test_silence_on_purpose_suspects_nobody(watched: Any) -> None:
     assert watched.healths == [Health.UP]
 
 
-def test_a_host_that_is_off_is_off_until_it_beats(watched: Any) -> None:
+def test_a_host_that_is_off_stays_off_until_it_beats_and_is_watched_then(watched: Any) -> None:
     watched.state = State(health=Health.OFF, sequence=4, since=0.0)
     watched.silence(0.0, 2000.0, tick=10.0)
     assert watched.healths == []
     watched.beat(2001.0)
-    assert watched.healths == [Health.UP]
+    assert watched.healths == [Health.RECOVERED]
     assert watched.state.sequence == 5
+    watched.silence(2002.0, 2004.0)
+    watched.beats(2004.0, 2020.0)
+    assert watched.healths[1:] == [Health.SUSPECTED, Health.RECOVERED, Health.UP]
 
 
 def test_a_host_that_was_woken_and_never_beats_is_down(watched: Any) -> None:

@@ -12,6 +12,15 @@ from roost_ha_monitor.detector import State
 
 HOST_DOWN: Final = "host.down"
 LIBVIRT_DOWN: Final = "host.libvirt-down"
+AGENT_SILENT: Final = "host.agent-silent"
+UNFENCED: Final = "host.unfenced"
+DEVICE_FAILED: Final = "host.fence-device-failed"
+GIVEN_UP: Final = "incident.desktops-given-up"
+OF_STATES: Final = frozenset({HOST_DOWN, LIBVIRT_DOWN, AGENT_SILENT})
+"""Those that follow from hosts' states; the others are set where their cause is."""
+OF_HOSTS: Final = (HOST_DOWN, LIBVIRT_DOWN, AGENT_SILENT, UNFENCED, DEVICE_FAILED)
+"""Those that end when their host is watched no more."""
+AGENT_SILENT_AFTER_S: Final = 30.0
 
 Key = tuple[str, str]
 """Name of the alert (and of its runbook) and what it is about; one of these is open at a time."""
@@ -43,29 +52,52 @@ class Plan:
         return bool(self.to_raise or self.to_clear)
 
 
-def plan(states: Mapping[str, State], already_open: Collection[Key]) -> Plan:
+def plan(
+    states: Mapping[str, State],
+    already_open: Collection[Key],
+    now: float,
+    silent_after_s: float = AGENT_SILENT_AFTER_S,
+) -> Plan:
     """What to raise and what to clear, so that the open alerts are those of ``states``."""
-    wanted = {alert.key: alert for node, state in states.items() for alert in _wanted(node, state)}
+    wanted = {
+        alert.key: alert
+        for node, state in states.items()
+        for alert in _wanted(node, state, now, silent_after_s)
+    }
     return Plan(
         to_raise=[alert for key, alert in wanted.items() if key not in already_open],
-        to_clear=[key for key in already_open if key not in wanted and not _unknown(key, states)],
+        to_clear=[
+            key
+            for key in already_open
+            if key[0] in OF_STATES and key not in wanted and not _unknown(key, states)
+        ],
     )
 
 
-def _wanted(node: str, state: State) -> list[Wanted]:
+def _wanted(node: str, state: State, now: float, silent_after_s: float) -> list[Wanted]:
     if state.health is Health.DOWN:
-        message = f"Host {node} is down: its agent does not beat. Its desktops may still run."
+        message = f"Host {node} is down. Its incident says whether its desktops may still run."
         return [Wanted(HOST_DOWN, node, Severity.ALERT, message)]
-    if state.health is not None and state.pulse is not None and not state.pulse.libvirt:
+    if state.health is Health.SUSPECTED and now - state.since >= silent_after_s:
+        message = (
+            f"The agent on host {node} does not beat, but the machine is not known to be dead."
+        )
+        return [Wanted(AGENT_SILENT, node, Severity.ERROR, message)]
+    seen = state.health not in (None, Health.OFF) and state.pulse is not None
+    if seen and state.pulse is not None and not state.pulse.libvirt:
         message = f"libvirt on host {node} does not answer; its desktops cannot be managed."
         return [Wanted(LIBVIRT_DOWN, node, Severity.ERROR, message)]
     return []
 
 
 def _unknown(key: Key, states: Mapping[str, State]) -> bool:
-    """Whether nothing can be said: a copy that just started has not heard this host yet."""
+    """Whether nothing can be said: a copy that just started has not heard this host yet, or does
+    not know how long it has been silent."""
     alert, node = key
     state = states.get(node)
+    if alert == AGENT_SILENT:
+        return state is not None and state.health is Health.SUSPECTED
     return alert == LIBVIRT_DOWN and (
-        state is None or (state.pulse is None and state.health not in (None, Health.DOWN))
+        state is None
+        or (state.pulse is None and state.health not in (None, Health.DOWN, Health.OFF))
     )

@@ -15,20 +15,20 @@ from roost_common.errors import Outage
 from roost_common.http import create_app, keys_from
 from roost_common.lease import Lease
 from roost_common.loops import Loop
-from roost_common.outbox import Relay, UnitOfWork
+from roost_common.outbox import INBOX_KEPT, Relay, UnitOfWork
 from roost_common.security import KeySource, TokenVerifier
 from roost_common.service import Parts
-from roost_ha_monitor.api import Api
+from roost_ha_monitor import acting
+from roost_ha_monitor.api import Api, FencingApi, IncidentsApi
 from roost_ha_monitor.ears import Ears, SelfBeat
-from roost_ha_monitor.leading import LEASE
+from roost_ha_monitor.leading import LEASE, Leading
 from roost_ha_monitor.notifications.api import NotificationsApi
 from roost_ha_monitor.notifications.courier import Courier
 from roost_ha_monitor.notifications.repository import Notifications
 from roost_ha_monitor.notifications.senders import Senders
-from roost_ha_monitor.repository import Alerts
+from roost_ha_monitor.repository import Alerts, Desktops, Incidents
 from roost_ha_monitor.sealed import Sealer
 from roost_ha_monitor.settings import Settings
-from roost_ha_monitor.watch import Watch
 
 logger = log.get_logger(__name__)
 
@@ -51,11 +51,20 @@ async def build(
     relay = Relay(database, unit_of_work, bus)
     lease = Lease(LEASE, unit_of_work, clock)
     ears = Ears(lease.holder, clock)
-    watch = Watch(ears, lease, unit_of_work, settings.policy, clock)
     sealer = Sealer.from_file(settings.secret_key_file)
+    parts = acting.build(
+        settings,
+        bus=bus,
+        unit_of_work=unit_of_work,
+        leading=Leading(lease, clock),
+        ears=ears,
+        sealer=sealer,
+        clock=clock,
+    )
     senders = Senders(sealer, settings.runbooks_url)
     courier = Courier(unit_of_work, senders)
     bus.subscribe(Subscription(ears.queue, ears.handle, prefetch=settings.prefetch))
+    bus.subscribe(parts.subscription)
 
     async def renew() -> None:
         if ears.observing_since(clock.monotonic()) is not None:
@@ -71,6 +80,9 @@ async def build(
         async with unit_of_work() as transaction:
             limit = clock.now() - timedelta(days=settings.alerts_kept_days)
             await Alerts(transaction.session).prune(limit)
+            older = clock.now() - timedelta(days=settings.incidents_kept_days)
+            await Incidents(transaction.session).prune(older)
+            await Desktops(transaction.session).prune(clock.now() - INBOX_KEPT)
             await Notifications(transaction.session).prune(limit)
 
     async def release() -> None:
@@ -86,12 +98,16 @@ async def build(
     loops = [
         Loop("lease", renew, RENEW_S),
         Loop("housekeeping", keep_house, HOUSEKEEPING_S),
-        *watch.loops,
+        *parts.loops,
     ]
     app = create_app(
         "ha-monitor",
         routers=[
             Api(unit_of_work, ears, clock, lease.holder).router,
+            FencingApi(unit_of_work, parts.devices, clock).router,
+            IncidentsApi(
+                unit_of_work, ears, parts.witness, clock, fresh_s=settings.suspect_after_s
+            ).router,
             NotificationsApi(unit_of_work, sealer, senders, clock).router,
         ],
         checks={"database": database.ping, "bus": bus_is_there},
@@ -103,6 +119,8 @@ async def build(
             app=app,
             tasks={
                 "relay": relay.run,
+                "witness": parts.witness.run,
+                "node-tasks": parts.tasks.run,
                 "self-beat": SelfBeat(bus, lease.holder).run,
                 "notifications": courier.run,
                 **{loop.name: loop.run for loop in loops},

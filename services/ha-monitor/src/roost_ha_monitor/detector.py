@@ -16,8 +16,8 @@ that says that the machine lives, the host stays suspected. Unless its own lease
 ended (`lease_watch`): then the desktops that are restarted elsewhere run there no more, whatever
 else lives.
 
-A host that is switched off on purpose is *off* until it beats. That is written by who switches it
-(`powering`), never judged here; while it is under way, silence is expected.
+A host that is switched off on purpose is *off* until it beats, and recovered then. That is written
+by who switches it (`powering`), never judged here; while it is under way, silence is expected.
 
 All times are seconds of *this process's* monotonic clock. A node's own clock is used for one
 thing alone: how far it moved between two of its beats (`hear`).
@@ -187,7 +187,8 @@ def step(
             health=health,
             sequence=state.sequence + 1,
             since=state.since if health is state.health else now,
-            probation=health is Health.DOWN or (state.probation and health is not Health.UP),
+            probation=health in (Health.DOWN, Health.RECOVERED)
+            or (state.probation and health is not Health.UP),
             vouched=health is state.health,
             waking=False,
         )
@@ -227,7 +228,7 @@ def _judge(
         case Health.RECOVERED if beats and now - state.since >= policy.quiet_s:
             change = Health.UP, f"It has beaten for {policy.quiet_s:g} s without a break."
         case Health.OFF if beats:
-            change = Health.UP, "It beats: it was switched on."
+            change = Health.RECOVERED, "It beats: it was switched on."
         case Health.OFF if state.waking and now - state.since >= policy.boot_s:
             change = Health.DOWN, f"It was switched on {policy.boot_s:g} s ago and does not beat."
     return change

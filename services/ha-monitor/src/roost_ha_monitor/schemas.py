@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from pydantic import Field
@@ -10,7 +11,7 @@ from pydantic import Field
 from roost_common.contracts.alert import Severity
 from roost_common.contracts.host import Health
 from roost_common.http import ApiModel
-from roost_ha_monitor.model import Alert, Host
+from roost_ha_monitor.model import Alert, Arming, Host
 
 
 class HostView(ApiModel):
@@ -70,9 +71,33 @@ class AlertView(ApiModel):
 
 
 class LeaderView(ApiModel):
-    """Which copy decides."""
+    """Which copy decides, and whether it may act."""
 
     holder: UUID | None = Field(description="None while nobody holds the lease")
     term: int | None
     expires_at: datetime | None
     answered_by: UUID = Field(description="The copy that gave this answer")
+    armed: bool = Field(
+        default=True, description="False: nothing is fenced, and no lease is granted that counts"
+    )
+    switched_by: str | None = Field(default=None, description="Who armed or disarmed it last")
+    switched_at: datetime | None = None
+    reason: str = ""
+
+
+def standing(arming: Arming | None) -> dict[str, Any]:
+    """`LeaderView`'s part about arming."""
+    if arming is None:
+        return {}
+    return {
+        "armed": not arming.disarmed,
+        "switched_by": arming.by,
+        "switched_at": arming.at,
+        "reason": arming.reason,
+    }
+
+
+class DisarmRequest(ApiModel):
+    """Why high availability is switched off."""
+
+    reason: str = Field(default="", max_length=500)

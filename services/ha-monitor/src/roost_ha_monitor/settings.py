@@ -9,8 +9,10 @@ from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from roost_common.settings import CentralSettings
+from roost_ha_monitor.alerts import AGENT_SILENT_AFTER_S
 from roost_ha_monitor.detector import Policy
 from roost_ha_monitor.hearing import DEAF_AFTER_S
+from roost_ha_monitor.lease_watch import MARGIN_S
 
 
 class Settings(CentralSettings):
@@ -27,6 +29,48 @@ class Settings(CentralSettings):
     quiet_s: Annotated[
         float, Field(ge=0, description="Seconds a host that was down beats until it counts as up")
     ] = Policy.quiet_s
+    boot_s: Annotated[
+        float, Field(gt=0, description="Seconds a host that was switched on may take to beat")
+    ] = Policy.boot_s
+    probe_ports: Annotated[
+        tuple[int, ...],
+        Field(description="TCP ports that tell whether a silent host lives; []: none is asked"),
+    ] = (16509, 22)
+    ha_dir: Annotated[
+        Path | None,
+        Field(description="The nodes' shared directory with their beat files, where it is mounted"),
+    ] = None
+    agent_silent_after_s: Annotated[
+        float, Field(ge=0, description="Seconds until a silent host that lives is an alert")
+    ] = AGENT_SILENT_AFTER_S
+    lease_margin_s: Annotated[
+        float, Field(ge=1, description="Seconds a node's own lease is given beyond its end")
+    ] = MARGIN_S
+
+    fence_agents_dir: Annotated[Path, Field(description="Where the programs fence_* are")] = Path(
+        "/usr/sbin"
+    )
+    fence_switch_timeout_s: Annotated[
+        float, Field(gt=0, description="Seconds until a device that switches is left for the next")
+    ] = 40.0
+    fence_status_timeout_s: Annotated[
+        float, Field(gt=0, description="Seconds a device may take to say on or off")
+    ] = 15.0
+    fence_check_s: Annotated[
+        float, Field(gt=0, description="Seconds between two checks of every fence device")
+    ] = 300.0
+    fence_at_most: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=1,
+            description="Share of the hosts that may be fenced through devices at once; when more "
+            "than that (and more than one) are down together, a person is asked. 1: no limit",
+        ),
+    ] = 1.0
+    incidents_kept_days: Annotated[
+        int, Field(ge=1, description="Days for which resolved incidents can be looked up")
+    ] = 365
     alerts_kept_days: Annotated[
         int, Field(ge=1, description="Days for which cleared alerts can be looked up")
     ] = 90
@@ -53,4 +97,4 @@ class Settings(CentralSettings):
     @property
     def policy(self) -> Policy:
         """The detector's part of the settings."""
-        return Policy(self.suspect_after_s, self.down_after_s, self.quiet_s)
+        return Policy(self.suspect_after_s, self.down_after_s, self.quiet_s, self.boot_s)

@@ -2,29 +2,33 @@
 
 Done by the copy that holds the lease, four times a second. The rows say what the bus was last
 told; memory holds the same, read anew whenever this copy begins to hold the lease or was
-overtaken. A change is a row, its event and its alerts in one transaction.
+overtaken. A change is a row, its event, its alerts, and for a host that is down its incident, in
+one transaction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from roost_common import log
 from roost_common.clock import Clock
+from roost_common.contracts.host import Health
 from roost_common.errors import Conflict
-from roost_common.lease import Lease
 from roost_common.loops import Loop
 from roost_common.outbox import Transaction, UnitOfWork
-from roost_ha_monitor import alerts, metrics
+from roost_ha_monitor import alerting, alerts, metrics
 from roost_ha_monitor.alerts import Key
 from roost_ha_monitor.detector import Policy, State, Transition, step
 from roost_ha_monitor.ears import Ears
+from roost_ha_monitor.granting import Granting
+from roost_ha_monitor.leading import Leading
 from roost_ha_monitor.model import Host
-from roost_ha_monitor.notifications.announce import announce
-from roost_ha_monitor.repository import Alerts, Hosts
+from roost_ha_monitor.opening import open_incident
+from roost_ha_monitor.repository import Alerts, Hosts, PowerOrders
+from roost_ha_monitor.witness import Witness
 
 logger = log.get_logger(__name__)
 
@@ -39,17 +43,41 @@ class Watch:
     """Judges hosts while this copy holds the lease."""
 
     def __init__(
-        self, ears: Ears, lease: Lease, unit_of_work: UnitOfWork, policy: Policy, clock: Clock
+        self,
+        ears: Ears,
+        leading: Leading,
+        unit_of_work: UnitOfWork,
+        clock: Clock,
+        *,
+        policy: Policy,
+        witness: Witness,
+        granting: Granting,
+        agent_silent_after_s: float,
+        downed: Callable[[], None],
     ) -> None:
+        """``downed`` is called once a host is down or has been lost sight of otherwise."""
         self._ears = ears
-        self._lease = lease
+        self._leading = leading
         self._unit = unit_of_work
-        self._policy = policy
         self._clock = clock
+        self._policy = policy
+        self._witness = witness
+        self._granting = granting
+        self._agent_silent_after_s = agent_silent_after_s
+        self._downed = downed
         self._states: dict[str, State] | None = None
+        self._planned: set[str] = set()
         self._open: set[Key] = set()
         self._was_deaf = False
         self._beats = Loop("beats", self.write_beats, BEATS_WRITTEN_S)
+
+    def forget(self) -> None:
+        """Somebody else changed a host's row: read them all again before judging."""
+        self._states = None
+
+    def plan_silence(self, nodes: set[str]) -> None:
+        """These hosts, and no others, are being switched off on purpose."""
+        self._planned = nodes
 
     @property
     def loops(self) -> list[Loop]:
@@ -58,9 +86,10 @@ class Watch:
 
     async def tick(self) -> None:
         """Judge every host once. Raises `Unavailable` while the database is away."""
-        metrics.LEADER.set(self._lease.held)
-        if not self._lease.held:
+        metrics.LEADER.set(self._leading.held)
+        if self._leading.since is None:
             self._states = None
+            self._witness.want({})
             return
         if self._states is None:
             self._states = await self._load()
@@ -70,7 +99,9 @@ class Watch:
         if observing_since is None:
             return
         states, changes = self._judge(self._states, now, observing_since)
-        plan = alerts.plan(states, self._open)
+        suspected = [node for node, state in states.items() if state.health is Health.SUSPECTED]
+        self._witness.want({node: self._granting.address(node) for node in suspected})
+        plan = alerts.plan(states, self._open, now, self._agent_silent_after_s)
         if changes or plan:
             # Whatever goes wrong below, the rows are the truth and are read again.
             self._states = None
@@ -85,12 +116,12 @@ class Watch:
 
     async def write_beats(self) -> None:
         """Note in the database when each host last beat."""
-        if not self._lease.held or self._states is None:
+        if not self._leading.held or self._states is None:
             return
         written = {node for node, state in self._states.items() if state.health is not None}
         beats = [
             (node, at, pulse.libvirt)
-            for node, pulse in self._ears.pulses.items()
+            for node, pulse in sorted(self._ears.pulses.items())
             if node in written and (at := self._ears.last_beat_at(node)) is not None
         ]
         if beats:
@@ -103,11 +134,33 @@ class Watch:
         states: dict[str, State] = {}
         changes: Changes = {}
         for node in sorted(before.keys() | self._ears.pulses.keys()):
-            known = replace(before.get(node, State()), pulse=self._ears.pulses.get(node))
-            states[node], made = step(known, None, now, self._policy, observing_since)
+            known = replace(
+                before.get(node, State()),
+                pulse=self._ears.pulses.get(node),
+                planned=node in self._planned,
+            )
+            states[node], made = self._step(node, known, now, observing_since)
             if made:
                 changes[node] = made
         return states, changes
+
+    def _step(
+        self, node: str, known: State, now: float, observing_since: float
+    ) -> tuple[State, list[Transition]]:
+        evidence, lease_over = None, False
+        if known.health is not None:
+            evidence = self._witness.evidence(node, self._granting.address(node))
+            lease_left_s = self._granting.lease_left_s(node)
+            lease_over = lease_left_s is not None and lease_left_s <= 0
+        return step(
+            known,
+            None,
+            now,
+            self._policy,
+            observing_since,
+            evidence=evidence,
+            lease_over=lease_over,
+        )
 
     async def _load(self) -> dict[str, State]:
         # The quiet time of a host that recovered starts again: the copy before may have missed
@@ -115,9 +168,14 @@ class Watch:
         now = self._clock.monotonic()
         async with self._unit() as transaction:
             rows = await Hosts(transaction.session).all_known()
-            self._open = await Alerts(transaction.session).open_keys()
+            known = await Alerts(transaction.session).open_keys()
+            self._planned = await PowerOrders(transaction.session).going_off()
+        self._open = {key for key in known if key[0] in alerts.OF_STATES}
         logger.info("detector.loaded", hosts=len(rows), alerts=len(self._open))
-        return {host.node: State(host.health, host.sequence, now, host.probation) for host in rows}
+        return {
+            host.node: State(host.health, host.sequence, now, host.probation, waking=host.waking)
+            for host in rows
+        }
 
     async def _record(
         self, states: Mapping[str, State], changes: Changes, plan: alerts.Plan, now: float
@@ -126,7 +184,7 @@ class Watch:
         wall = self._clock.now()
         async with self._unit() as transaction:
             await self._record_health(transaction, states, changes, wall, now)
-            await _record_alerts(transaction, plan, wall)
+            await alerting.carry_out(transaction, plan, wall)
         for node, transitions in changes.items():
             for change in transitions:
                 logger.info("host.health", node=node, health=change.health, reason=change.reason)
@@ -148,6 +206,9 @@ class Watch:
                 host = Host(node=node, health=None, sequence=0, since=wall, reason="")
                 hosts.add(host)
             host.last_beat_at = self._ears.last_beat_at(node) or host.last_beat_at
+            pulse = states[node].pulse
+            if pulse is not None and (not host.agent_id or host.agent_id in pulse.retired):
+                host.agent_id = pulse.agent_id
             for change in transitions:
                 since = wall - timedelta(seconds=now - change.at)
                 probation = states[node].probation
@@ -155,21 +216,12 @@ class Watch:
                     change.health, change.sequence, since, change.reason, probation=probation
                 )
                 transaction.emit(fact)
+                if change.health is Health.DOWN:
+                    await open_incident(transaction, host, wall)
+                    transaction.after_commit(self._downed)
 
     def _note_hearing(self, *, deaf: bool) -> None:
         metrics.DEAF.set(deaf)
         if deaf != self._was_deaf:
             logger.warning("detector.deaf") if deaf else logger.info("detector.hears-again")
             self._was_deaf = deaf
-
-
-async def _record_alerts(transaction: Transaction, plan: alerts.Plan, wall: datetime) -> None:
-    repository = Alerts(transaction.session)
-    for wanted in plan.to_raise:
-        raised = await repository.open(wanted, wall)
-        if raised is not None:
-            await announce(transaction, raised.raised())
-    for key in plan.to_clear:
-        over = await repository.lock_open(key)
-        if over is not None:
-            await announce(transaction, over.clear(wall, "It is over."))

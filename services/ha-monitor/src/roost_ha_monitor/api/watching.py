@@ -1,26 +1,26 @@
-"""``/api/v1/ha``: for administrators. Every copy answers, whoever decides."""
+"""Hosts, alerts, and who decides."""
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
+from roost_common import log
 from roost_common.clock import Clock
-from roost_common.errors import Invalid
+from roost_common.errors import Conflict, Invalid
 from roost_common.http import Admin, Page, PageQuery, Paging, encode_cursor
 from roost_common.outbox import UnitOfWork
-from roost_ha_monitor.alerts import HOST_DOWN, LIBVIRT_DOWN
+from roost_ha_monitor import alerting
+from roost_ha_monitor.alerts import OF_HOSTS
+from roost_ha_monitor.api.cursor import time_cursor
 from roost_ha_monitor.ears import Ears
 from roost_ha_monitor.leading import LEASE
-from roost_ha_monitor.notifications.announce import announce
-from roost_ha_monitor.repository import Alerts, Hosts, holder
-from roost_ha_monitor.schemas import AlertView, HostView, LeaderView
+from roost_ha_monitor.repository import Alerts, Armings, FenceDevices, Hosts, Incidents, holder
+from roost_ha_monitor.schemas import AlertView, DisarmRequest, HostView, LeaderView, standing
 
-_ALERT_CURSOR: TypeAdapter[tuple[AwareDatetime, UUID]] = TypeAdapter(tuple[AwareDatetime, UUID])
+logger = log.get_logger(__name__)
 
 
 class Api:
@@ -39,6 +39,8 @@ class Api:
         add("/alerts", self.list_alerts, methods=["GET"])
         add("/alerts/{alert_id}/acknowledge", self.acknowledge, methods=["POST"])
         add("/leader", self.leader, methods=["GET"])
+        add("/disarm", self.disarm, methods=["POST"])
+        add("/arm", self.arm, methods=["POST"])
 
     async def list_hosts(self, _who: Admin, paging: Paging) -> Page[HostView]:
         """Every watched host, by name."""
@@ -57,15 +59,22 @@ class Api:
             return HostView.of(host, self._ears.last_beat_at(node))
 
     async def remove_host(self, who: Admin, node: str) -> None:
-        """Watch a decommissioned host no more; 409 while it beats. Its alerts are cleared."""
+        """Watch a decommissioned host no more; 409 while it beats, and while its desktops may
+        still run: confirm its incident first. Its alerts are cleared, its fence devices forgotten.
+        """
         now = self._clock.now()
         async with self._unit() as transaction:
             host = await Hosts(transaction.session).lock(node)
+            if await Incidents(transaction.session).unfenced(node) is not None:
+                raise Conflict(
+                    "ha.incident-open",
+                    "Nothing has made sure that {node} is off: confirm its incident first.",
+                    node=node,
+                )
             host.remove(now, who.name)
-            for alert in (HOST_DOWN, LIBVIRT_DOWN):
-                over = await Alerts(transaction.session).lock_open((alert, node))
-                if over is not None:
-                    await announce(transaction, over.clear(now, host.reason))
+            await FenceDevices(transaction.session).replace(node, [])
+            for alert in OF_HOSTS:
+                await alerting.clear(transaction, (alert, node), now)
 
     async def list_alerts(
         self,
@@ -76,7 +85,7 @@ class Api:
         ] = False,
     ) -> Page[AlertView]:
         """Alerts, newest first."""
-        after = _alert_cursor(paging)
+        after = time_cursor(paging)
         async with self._unit() as transaction:
             rows, total = await Alerts(transaction.session).page(
                 open_only=open_only, after=after, limit=paging.limit
@@ -94,11 +103,35 @@ class Api:
             return AlertView.of(alert)
 
     async def leader(self, _who: Admin) -> LeaderView:
-        """Which copy decides now."""
+        """Which copy decides now, and whether it may act."""
         async with self._unit() as transaction:
             held = await holder(transaction.session, LEASE)
+            arming = await Armings(transaction.session).now()
         who, term, expires_at = held or (None, None, None)
-        return LeaderView(holder=who, term=term, expires_at=expires_at, answered_by=self._copy_id)
+        return LeaderView(
+            holder=who,
+            term=term,
+            expires_at=expires_at,
+            answered_by=self._copy_id,
+            **standing(arming),
+        )
+
+    async def disarm(self, who: Admin, wish: DisarmRequest | None = None) -> LeaderView:
+        """Fence nobody and grant nobody a lease that counts, until it is armed again: for works
+        on the site's network or power. What is being switched off is brought to its end."""
+        return await self._switch(who, disarmed=True, reason=wish.reason if wish else "")
+
+    async def arm(self, who: Admin) -> LeaderView:
+        """High availability acts again."""
+        return await self._switch(who, disarmed=False, reason="")
+
+    async def _switch(self, who: Admin, *, disarmed: bool, reason: str) -> LeaderView:
+        async with self._unit() as transaction:
+            await Armings(transaction.session).switch(
+                disarmed=disarmed, by=who.name, at=self._clock.now(), reason=reason
+            )
+        logger.info("ha.disarmed" if disarmed else "ha.armed", by=who.name)
+        return await self.leader(who)
 
 
 def _name_cursor(paging: PageQuery) -> str | None:
@@ -107,12 +140,3 @@ def _name_cursor(paging: PageQuery) -> str | None:
     if len(paging.after) != 1:
         raise Invalid("request.cursor-invalid", "This cursor was not made here.")
     return paging.after[0]
-
-
-def _alert_cursor(paging: PageQuery) -> tuple[datetime, UUID] | None:
-    if paging.after is None:
-        return None
-    try:
-        return _ALERT_CURSOR.validate_python(paging.after)
-    except ValidationError:
-        raise Invalid("request.cursor-invalid", "This cursor was not made here.") from None

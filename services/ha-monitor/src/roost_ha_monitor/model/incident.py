@@ -92,6 +92,10 @@ class Incident(Base):
         self.state, self.detail = state, detail
         return self._changed() if moved else None
 
+    def force(self, by: str) -> None:
+        """An administrator wants the host switched off now, whether it beats or not."""
+        self.forced_by, self.rounds, self.retry_at = by, 0, None
+
     def round_failed(self, now: datetime) -> None:
         """No device could do it this time."""
         self.rounds += 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -13,6 +14,15 @@ from roost_common.errors import NotFound
 from roost_ha_monitor.model import Base, Host
 
 _LEASES = Base.metadata.tables["leases"]
+
+
+@dataclass(frozen=True)
+class Leased:
+    """What a host's row says of the run that is granted, and how."""
+
+    agent_id: UUID | None
+    address: str
+    armed: bool
 
 
 class Hosts:
@@ -60,6 +70,22 @@ class Hosts:
             sa.update(Host),
             [{"node": node, "last_beat_at": at, "libvirt": up} for node, at, up in beats],
         )
+
+    async def leases(self) -> dict[str, Leased]:
+        """What is written of every watched host's lease, by name."""
+        chosen = sa.select(Host.node, Host.agent_id, Host.address, Host.armed)
+        rows = await self._session.execute(chosen.where(Host.health.is_not(None)))
+        return {row.node: Leased(row.agent_id, row.address, row.armed) for row in rows}
+
+    async def lease(self, leases: Mapping[str, Leased]) -> None:
+        """Write that; before the grants that it speaks of."""
+        # In one order for everybody: no deadlocks.
+        for node, leased in sorted(leases.items()):
+            await self._session.execute(
+                sa.update(Host)
+                .where(Host.node == node)
+                .values(agent_id=leased.agent_id, address=leased.address, armed=leased.armed)
+            )
 
     @staticmethod
     def _watched(node: str, host: Host | None) -> Host:

@@ -1,0 +1,142 @@
+"""Grants of the nodes' own leases, every second, to every node whose beats are heard.
+
+What the rows say of a node's lease is changed *before* the grants that it speaks of are sent, in
+both directions: `lease_watch` counts on a lease only where the row says armed, and by then no
+unarmed grant has gone out since; and a row says unarmed before the first unarmed grant goes. The
+row also learns of a new run of the agent before that run is granted anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Final, Protocol
+
+from roost_common import log
+from roost_common.clock import Clock
+from roost_common.contracts.base import Message
+from roost_common.contracts.host import LeaseGranted
+from roost_common.errors import Unavailable
+from roost_common.loops import Loop
+from roost_common.outbox import UnitOfWork
+from roost_ha_monitor import lease_policy
+from roost_ha_monitor.detector import Pulse
+from roost_ha_monitor.ears import Ears
+from roost_ha_monitor.leading import Leading
+from roost_ha_monitor.lease_watch import Written, due
+from roost_ha_monitor.repository import Armings, FenceDevices, Hosts, Leased
+
+logger = log.get_logger(__name__)
+
+GRANT_S: Final = 1.0
+"""As often as nodes beat."""
+
+
+class Publisher(Protocol):
+    """As much of the bus as grants need."""
+
+    async def publish(self, message: Message, *, node: str, deadline_s: float) -> None:
+        """Hand it over. Raises `Unavailable`."""
+        ...
+
+
+class Granting:
+    """Grants, and tells when a lease may be counted on."""
+
+    def __init__(
+        self,
+        ears: Ears,
+        leading: Leading,
+        unit_of_work: UnitOfWork,
+        publisher: Publisher,
+        clock: Clock,
+        *,
+        fresh_s: float,
+        margin_s: float,
+    ) -> None:
+        """``fresh_s``: how old the last beat of a node may be that is granted."""
+        self._ears = ears
+        self._leading = leading
+        self._unit = unit_of_work
+        self._publisher = publisher
+        self._clock = clock
+        self._fresh_s = fresh_s
+        self._margin_s = margin_s
+        self._written: dict[str, Leased] = {}
+
+    @property
+    def loops(self) -> list[Loop]:
+        """What is to run."""
+        return [Loop("grants", self.grant, GRANT_S)]
+
+    def address(self, node: str) -> str:
+        """Where a node was last reached, empty where nobody knows."""
+        pulse = self._ears.pulses.get(node)
+        written = self._written.get(node)
+        return (pulse.address if pulse else "") or (written.address if written else "")
+
+    def lease_left_s(self, node: str, written: Written | None = None) -> float | None:
+        """Seconds until a node's own lease is sure to be over, negative after it; None: it
+        cannot be counted on. ``written`` is what the row says, where the caller has just read it.
+        """
+        if written is None:
+            known = self._written.get(node)
+            if known is None:
+                return None
+            written = Written(known.armed, known.agent_id)
+        now = self._clock.monotonic()
+        at = due(
+            self._ears.pulses.get(node),
+            written,
+            observing_since=self._ears.observing_since(now),
+            leading_since=self._leading.since,
+            margin_s=self._margin_s,
+        )
+        return None if at is None else at - now
+
+    async def grant(self) -> None:
+        """One turn. Raises `Unavailable` while the database is away: nobody is granted then."""
+        now = self._clock.monotonic()
+        if self._leading.since is None or self._ears.observing_since(now) is None:
+            self._written = {}
+            return
+        async with self._unit() as transaction:
+            hosts = Hosts(transaction.session)
+            self._written = await hosts.leases()
+            with_device = (await FenceDevices(transaction.session).counts()).keys()
+            disarmed = await Armings(transaction.session).disarmed()
+            beating = self._beating(now)
+            armed = lease_policy.armed(beating, with_device, disarmed=disarmed)
+            changed = {
+                node: leased
+                for node, pulse in beating.items()
+                if (leased := Leased(pulse.agent_id, pulse.address, node in armed))
+                != self._written[node]
+            }
+            await hosts.lease(changed)
+        for node, leased in changed.items():
+            before = self._written[node]
+            if before.armed != leased.armed:
+                logger.info("lease.armed" if leased.armed else "lease.unarmed", node=node)
+        self._written |= changed
+        if not self._leading.held:
+            # The database took so long that another copy may lead by now.
+            return
+        await asyncio.gather(
+            *(self._send(node, pulse, armed=node in armed) for node, pulse in beating.items())
+        )
+
+    def _beating(self, now: float) -> dict[str, Pulse]:
+        return {
+            node: pulse
+            for node, pulse in self._ears.pulses.items()
+            if node in self._written and now - pulse.heard_at < self._fresh_s
+        }
+
+    async def _send(self, node: str, pulse: Pulse, *, armed: bool) -> None:
+        granted = LeaseGranted(
+            node=node, agent_id=pulse.agent_id, sequence=pulse.sequence, armed=armed
+        )
+        # The next one is a second away, and the bus logs that it is gone.
+        with suppress(Unavailable):
+            await self._publisher.publish(granted, node=node, deadline_s=GRANT_S)
