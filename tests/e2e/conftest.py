@@ -47,7 +47,9 @@ def lab() -> Iterator[Lab]:
             pytest.fail(message)
         pytest.skip(message)
     was_up = LAB_ENV.exists()
-    subprocess.run([ROOT / "deploy" / "lab" / "up"], check=True, stdin=subprocess.DEVNULL)
+    # Two copies of everything and three hosts: that a copy or a host is away is no special case.
+    options = ("--copies", "2", "--nodes", "3", "--fencing")
+    subprocess.run([ROOT / "deploy" / "lab" / "up", *options], check=True, stdin=subprocess.DEVNULL)
     lines = LAB_ENV.read_text().splitlines()
     pairs = (line.removeprefix("export ").split("=", 1) for line in lines if "=" in line)
     yield Lab({name: value.strip("'\"") for name, value in pairs})

@@ -1,0 +1,238 @@
+"""Hosts die, are cut off and freeze: every desktop runs exactly once or is accounted for."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from tests.e2e.site import Api, Lab, NewScreen, eventually, pool_for_a_while, users_for_a_while
+from tests.e2e.stand import FAILED_S, WHOLE_S, Stand, lab_up
+
+pytestmark = pytest.mark.chaos
+
+DESKTOPS = 3
+
+
+@pytest.fixture(scope="module")
+def stand(lab: Lab, admin: Api) -> Iterator[Stand]:
+    """Three desktops, on three nodes."""
+    with users_for_a_while(admin, lambda name, password: Api(lab.url, name, password)) as new_user:
+        users = [new_user() for _ in range(DESKTOPS)]
+        demo = admin.get(f"/pools/{lab.variables['ROOST_DEMO_POOL']}")
+        body = {
+            "name": "failing",
+            "kind": "automatic",
+            "template": demo["template"],
+            "min": DESKTOPS,
+            "max": DESKTOPS,
+            "spare": 0,
+            "max_per_user": 1,
+            "pending_timeout_s": 3600,
+            "spec": {"vcpus": 1, "memory_mib": 192, "monitors": 1},
+        }
+        with pool_for_a_while(admin, body, users) as pool:
+            made = Stand(lab, admin, pool, users)
+            eventually(lambda: len(made.desktops()) == DESKTOPS, 60, "they are made")
+            eventually(made.is_whole, WHOLE_S, "all of them run")
+            yield made
+
+
+@pytest.fixture(autouse=True)
+def whole_before_and_after(stand: Stand) -> Iterator[None]:
+    """Each test breaks something and leaves nothing broken."""
+    yield
+    stand.mend()
+
+
+@pytest.fixture
+def without_devices(lab: Lab) -> Iterator[None]:
+    """No host has a fence device: its own lease is all there is."""
+    lab_up("--no-fencing")
+    yield
+    lab_up("--fencing")
+
+
+def wait(seconds: float) -> None:
+    """Let something last; what is waited for here is the passing of time itself."""
+    threading.Event().wait(seconds)
+
+
+def test_a_host_dies_and_its_user_gets_the_desktop_back_with_what_was_saved(
+    stand: Stand, new_screen: NewScreen
+) -> None:
+    ann = stand.users[0]
+    screen = new_screen()
+    screen.view(ann.vv(stand.pool))
+    screen.shows("ROOST DESKTOP")
+    screen.type("mark saved")
+    screen.shows("mark saved")
+    [session] = [one for one in ann.items("/sessions") if one["state"] != "ended"]
+    desktop = session["desktop"]["id"]
+    node = str(stand.desktops()[desktop]["host"])
+    lost, before, known = stand.on(node), stand.runs(), len(stand.incidents(node))
+
+    stand.lab.node(node, "kill")
+    incident = stand.incident(node, known, state="resolved")
+    assert (incident["resolution"], incident["fenced_by"]) == ("recovered", "device")
+    assert {one["id"] for one in incident["desktops"]} >= lost
+    assert {one["fate"] for one in incident["desktops"] if one["id"] in lost} == {"back"}
+    assert incident["noticed_at"] <= incident["fenced_at"] <= incident["all_back_at"]
+    eventually(stand.each_runs_once, FAILED_S, "each runs once")
+    after = stand.runs()
+    assert {key for key in before if before[key] != after[key]} == lost, "the others ran on"
+
+    screen.view(ann.vv(stand.pool))
+    text = screen.shows("mark saved", "boots 2", within=120)
+    assert "clean" not in text
+    [again] = [one for one in ann.items("/sessions") if one["state"] != "ended"]
+    assert again["id"] == session["id"]
+
+
+def test_two_hosts_die_at_once(stand: Stand) -> None:
+    dead = stand.lab.nodes[:2]
+    known = {node: len(stand.incidents(node)) for node in dead}
+    for node in dead:
+        stand.lab.node(node, "kill")
+    for node in dead:
+        stand.incident(node, known[node], state="resolved", resolution="recovered")
+    eventually(stand.each_runs_once, FAILED_S, "each runs once, on the one that is left")
+    assert {one["host"] for one in stand.desktops().values()} == {stand.lab.nodes[2]}
+
+
+@pytest.mark.parametrize("personality", ["fails", "lies"])
+def test_without_proof_nothing_is_restarted_until_a_person_gives_it(
+    stand: Stand, personality: str
+) -> None:
+    node = stand.busiest()
+    lost, known = stand.on(node), len(stand.incidents(node))
+    stand.lab.fence_device(node, personality)
+    stand.lab.node(node, "kill")
+    incident = stand.incident(node, known, state="awaiting-confirmation")
+    assert all(not attempt["fenced"] for attempt in incident["attempts"])
+    assert {stand.desktops()[key]["state"] for key in lost} == {"unknown"}
+    alerts = [one["alert"] for one in stand.admin.items("/ha/alerts", open="true")]
+    assert "host.unfenced" in alerts
+
+    path = f"/ha/incidents/{incident['id']}/confirm"
+    confirmed = stand.admin.call("POST", path, 200).json()
+    assert confirmed["confirmed_by"] == stand.admin.user
+    incident = stand.incident(node, known, state="resolved", resolution="recovered")
+    assert incident["fenced_by"] == "human"
+    eventually(stand.each_runs_once, FAILED_S, "each runs once")
+
+
+def test_a_living_host_cannot_be_declared_dead(stand: Stand, without_devices: None) -> None:
+    node = stand.busiest()
+    known, before = len(stand.incidents(node)), stand.runs()
+    stand.lab.node(node, "cut")
+    incident = stand.incident(node, known)
+    stand.lab.node(node, "heal")
+    resolved = stand.incident(node, known, state="resolved")
+    assert resolved["resolution"] == "false-alarm", "it was back before its lease ended"
+    stand.admin.call("POST", f"/ha/incidents/{incident['id']}/confirm", 409)
+    eventually(stand.is_whole, WHOLE_S, "all is whole")
+    assert stand.runs() == before, "nobody noticed anything"
+
+
+def armed(lab: Lab, node: str) -> bool:
+    """Whether the node's guard has something to do when its lease ends."""
+    lease = json.loads(lab.on_node(node, "cat", "/run/roost/lease.json"))
+    return lease["deadline_boottime"] is not None
+
+
+def test_a_host_that_is_cut_off_for_longer_than_its_lease_keeps_nothing(
+    stand: Stand, without_devices: None
+) -> None:
+    node = stand.busiest()
+    lost, known = stand.on(node), len(stand.incidents(node))
+    eventually(lambda: armed(stand.lab, node), 60, "its lease is armed")
+    stand.lab.node(node, "cut")
+    incident = stand.incident(node, known, state="recovering")
+    assert incident["fenced_by"] == "lease"
+    assert not lost & stand.domains_on(node), "it has stopped them itself"
+    stand.incident(node, known, state="resolved", resolution="recovered")
+    assert stand.none_runs_twice()
+    stand.lab.node(node, "heal")
+    eventually(stand.is_whole, WHOLE_S, "it is back, without what is no longer its own")
+
+
+def frozen_agent(lab: Lab, node: str) -> None:
+    lab.node(node, "freeze-agent")
+    wait(15)
+    lab.node(node, "thaw-agent")
+
+
+def frozen_libvirtd(lab: Lab, node: str) -> None:
+    lab.node(node, "freeze-libvirtd")
+    wait(15)
+    lab.node(node, "thaw-libvirtd")
+
+
+def killed_agent(lab: Lab, node: str) -> None:
+    lab.crash(f"{node}-agent")
+    wait(8)
+
+
+def frozen_bus(lab: Lab, _node: str) -> None:
+    lab.service("rabbitmq", "freeze")
+    wait(30)
+    lab.service("rabbitmq", "thaw")
+    wait(10)
+
+
+@pytest.mark.parametrize("trouble", [frozen_agent, frozen_libvirtd, killed_agent, frozen_bus])
+def test_trouble_that_is_no_dead_host_fences_nobody(
+    stand: Stand, trouble: Callable[[Lab, str], None]
+) -> None:
+    before = stand.runs()
+    known = {node: len(stand.incidents(node)) for node in stand.lab.nodes}
+    trouble(stand.lab, stand.busiest())
+    eventually(stand.is_whole, WHOLE_S, "all is whole")
+    assert stand.runs() == before
+    for node in stand.lab.nodes:
+        new = stand.incidents(node)[: len(stand.incidents(node)) - known[node]]
+        assert all(one["fenced_at"] is None for one in new), new
+
+
+def test_what_does_not_fit_waits_and_is_told(stand: Stand) -> None:
+    """Every desktop so large that a node carries one of them."""
+    node, *others = stand.lab.nodes
+    for other in others[:1]:
+        stand.admin.call("POST", f"/hosts/{other}/maintenance", 200, 202)
+    try:
+        eventually(lambda: not stand.on(others[0]), WHOLE_S, "one node is empty")
+        size = min(stand.admin.get(f"/hosts/{one}")["memory_mib"] for one in stand.lab.nodes)
+        spec = {"vcpus": 1, "memory_mib": (size - 512) * 2 // 3, "monitors": 1}
+        demo = stand.admin.get(f"/pools/{stand.lab.variables['ROOST_DEMO_POOL']}")
+        body = {
+            "name": "large",
+            "kind": "automatic",
+            "template": demo["template"],
+            "min": 2,
+            "max": 2,
+            "spare": 2,
+            "max_per_user": 1,
+            "spec": spec,
+        }
+        with pool_for_a_while(stand.admin, body, stand.users[:1]) as pool:
+            large = Stand(stand.lab, stand.admin, pool, [])
+            eventually(
+                lambda: len(large.desktops()) == 2 and large.each_runs_once(), WHOLE_S, "both run"
+            )
+            victim = node if large.on(node) else others[1]
+            [lost] = large.on(victim)
+            known = len(stand.incidents(victim))
+            stand.lab.node(victim, "kill")
+            stand.incident(victim, known, state="recovering")
+            waiting = eventually(
+                lambda: large.desktops()[lost]["problem"], FAILED_S, "it is told why"
+            )
+            assert waiting["code"] == "placement.no-capacity"
+            assert large.none_runs_twice()
+            stand.lab.node(victim, "start")
+            eventually(large.each_runs_once, WHOLE_S, "it runs when there is room")
+            stand.incident(victim, known, state="resolved", resolution="recovered")
+    finally:
+        stand.admin.call("POST", f"/hosts/{others[0]}/activate", 200, 202)

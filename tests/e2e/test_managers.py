@@ -1,0 +1,145 @@
+"""Managers die under continuous work: log-ons go on, and running desktops notice nothing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import httpx
+import pytest
+from tests.e2e.site import Api, Lab, NewPool, NewScreen, NewUser, eventually
+
+pytestmark = pytest.mark.chaos
+
+SETTLED_S = 60.0
+
+
+@dataclass
+class Work:
+    """Log-ons one after the other, for as long as the test lasts."""
+
+    url: str
+    user: str
+    password: str
+    done: list[float] = field(default_factory=list)
+    """When one had succeeded."""
+    refused: list[str] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _marked: int = 0
+
+    def run(self) -> None:
+        """At most some thousands: each takes a password's hash."""
+        form = {"username": self.user, "password": self.password}
+        with httpx.Client(base_url=self.url, timeout=10, trust_env=False) as http:
+            while not self._stop.wait(0.1):
+                try:
+                    answer = http.post("/api/v1/auth/token", data=form)
+                except httpx.TransportError as error:
+                    self.refused.append(type(error).__name__)
+                    continue
+                if answer.status_code == 200:
+                    self.done.append(time.monotonic())
+                else:
+                    self.refused.append(str(answer.status_code))
+
+    def more(self, count: int) -> bool:
+        """Whether so many more have succeeded since `mark`."""
+        return len(self.done) >= self._marked + count
+
+    def mark(self) -> None:
+        """Count from here."""
+        self._marked = len(self.done)
+
+    def stop(self) -> None:
+        """After the present one."""
+        self._stop.set()
+
+
+@contextmanager
+def working(lab: Lab) -> Iterator[Work]:
+    """Continuous log-ons."""
+    variables = lab.variables
+    work = Work(lab.url, variables["ROOST_DEMO_USER"], variables["ROOST_DEMO_PASSWORD"])
+    thread = threading.Thread(target=work.run)
+    thread.start()
+    try:
+        work.mark()
+        eventually(lambda: work.more(3), 30, "people log on")
+        yield work
+    finally:
+        work.stop()
+        thread.join(timeout=30)
+
+
+@pytest.mark.parametrize("machine", [1, 2])
+def test_a_machine_with_a_copy_of_everything_dies(
+    *,
+    lab: Lab,
+    admin: Api,
+    new_user: NewUser,
+    new_pool: NewPool,
+    new_screen: NewScreen,
+    machine: int,
+) -> None:
+    assert lab.copies >= 2
+    ann, bob = new_user(), new_user()
+    with new_pool([ann, bob], max=3, spare=1) as pool:
+        screen = new_screen()
+        viewer = screen.view(ann.vv(pool))
+        screen.shows("ROOST DESKTOP")
+        before = [one for one in ann.items("/sessions") if one["state"] != "ended"]
+        incidents = len(admin.items("/ha/incidents"))
+        with working(lab) as work:
+            lab.machine(machine, "kill")
+            try:
+                work.mark()
+                eventually(lambda: work.more(5), 30, "people go on logging on")
+                ready_again = bob.launch(pool)
+                screen.type("mark unmoved")
+                screen.shows("mark unmoved")
+                assert viewer.poll() is None, "who looks at a screen notices nothing"
+                after = [one for one in ann.items("/sessions") if one["state"] != "ended"]
+                assert [one["id"] for one in after] == [one["id"] for one in before]
+                leader = eventually(
+                    lambda: admin.get("/ha/leader")["holder"], SETTLED_S, "somebody watches hosts"
+                )
+                assert leader
+            finally:
+                lab.machine(machine, "start")
+            work.mark()
+            eventually(lambda: work.more(5), 30, "and with the machine back, too")
+        assert len({ready_again["desktop"]["id"], before[0]["desktop"]["id"]}) == 2
+        assert len(admin.items("/ha/incidents")) == incidents, "no host was called dead for it"
+
+
+def test_a_host_fails_while_half_of_the_managers_are_dead(
+    lab: Lab, admin: Api, new_user: NewUser, new_pool: NewPool
+) -> None:
+    ann = new_user()
+    with new_pool([ann], min=1, max=1, spare=0, pending_timeout_s=3600) as pool:
+        first = ann.launch(pool)
+        [desktop] = admin.items("/desktops", pool=pool)
+        known = len([i for i in admin.items("/ha/incidents") if i["node"] == desktop["host"]])
+        lab.machine(1, "kill")
+        try:
+            lab.node(desktop["host"], "kill")
+
+            def resolved() -> bool:
+                of_it = [i for i in admin.items("/ha/incidents") if i["node"] == desktop["host"]]
+                return len(of_it) > known and of_it[0]["resolution"] == "recovered"
+
+            eventually(resolved, 120, "the other copies do all of it")
+            again = ann.launch(pool)
+            assert again["desktop"] == first["desktop"]
+            assert again["session_id"] == first["session_id"]
+        finally:
+            lab.machine(1, "start")
+            lab.node(desktop["host"], "start")
+        eventually(
+            lambda: {one["health"] for one in admin.items("/ha/hosts")} == {"up"},
+            SETTLED_S,
+            "everything is back",
+        )

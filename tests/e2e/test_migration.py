@@ -1,0 +1,110 @@
+"""Desktops move between hosts while their users look at them; either host may die meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.e2e.site import Api, Lab, NewPool, NewScreen, NewUser, eventually
+from tests.e2e.stand import FAILED_S, WHOLE_S, Stand
+
+pytestmark = pytest.mark.chaos
+
+
+@pytest.fixture
+def stand(lab: Lab, admin: Api, new_user: NewUser, new_pool: NewPool) -> Iterator[Stand]:
+    """One desktop, its user's."""
+    ann = new_user()
+    with new_pool([ann], min=1, max=1, spare=0, pending_timeout_s=3600) as pool:
+        made = Stand(lab, admin, pool, [ann])
+        eventually(lambda: made.desktops() and made.is_whole(), WHOLE_S, "it runs")
+        yield made
+        made.mend()
+
+
+def session_of(user: Api) -> dict[str, Any]:
+    [session] = [one for one in user.items("/sessions") if one["state"] != "ended"]
+    return session
+
+
+def migrate(stand: Stand, desktop: str, **body: Any) -> str:
+    """Order it; returns where its progress is to be asked for."""
+    answer = stand.admin.call("POST", f"/desktops/{desktop}/migrate", 202, json=body)
+    location: str = answer.headers["location"]
+    return location.removeprefix("/api/v1")
+
+
+def other(lab: Lab, *nodes: str) -> str:
+    return next(node for node in lab.nodes if node not in nodes)
+
+
+def test_a_user_keeps_the_screen_while_the_desktop_moves(
+    stand: Stand, new_screen: NewScreen
+) -> None:
+    [ann] = stand.users
+    screen = new_screen()
+    viewer = screen.view(ann.vv(stand.pool))
+    screen.shows("ROOST DESKTOP")
+    eventually(lambda: session_of(ann)["state"] == "active", 20, "the session is active")
+    before = session_of(ann)
+    [desktop] = stand.desktops().values()
+    source, target = desktop["host"], other(stand.lab, desktop["host"])
+
+    where = migrate(stand, desktop["id"], host=target)
+    eventually(lambda: stand.admin.get(where)["state"] == "done", WHOLE_S, "it has moved")
+    [moved] = stand.desktops().values()
+    assert (moved["host"], moved["boot_id"]) == (target, desktop["boot_id"])
+    assert desktop["id"] not in stand.domains_on(source)
+
+    screen.type("mark moved")
+    screen.shows("mark moved")
+    assert viewer.poll() is None, "the same viewer, without a new ticket"
+    eventually(lambda: session_of(ann)["state"] == "active", 20, "the session goes on")
+    assert session_of(ann)["id"] == before["id"]
+    screen.view(ann.vv(stand.pool))
+    screen.shows("mark moved")
+
+
+@pytest.mark.parametrize("dies", ["source", "target"])
+def test_a_host_that_dies_meanwhile_leaves_one_desktop(stand: Stand, dies: str) -> None:
+    [ann] = stand.users
+    ann.launch(stand.pool)
+    session = session_of(ann)
+    [desktop] = stand.desktops().values()
+    source, target = desktop["host"], other(stand.lab, desktop["host"])
+    victim = source if dies == "source" else target
+    known = len(stand.incidents(victim))
+    where = migrate(stand, desktop["id"], host=target)
+    stand.lab.node(victim, "kill")
+    stand.incident(victim, known, state="resolved")
+    ended = ("done", "failed", "cancelled")
+    eventually(lambda: stand.admin.get(where)["state"] in ended, WHOLE_S, "it is over")
+    assert stand.none_runs_twice()
+    eventually(stand.each_runs_once, FAILED_S, "it runs once")
+    [after] = stand.desktops().values()
+    assert after["host"] != victim
+    assert session_of(ann)["id"] == session["id"], "it is still the user's"
+
+
+def test_a_host_is_emptied_for_maintenance_and_takes_desktops_again(stand: Stand) -> None:
+    [desktop] = stand.desktops().values()
+    source = desktop["host"]
+    stand.admin.call("POST", f"/hosts/{source}/maintenance", 200, 202)
+    try:
+        host = eventually(
+            lambda: (
+                found
+                if (found := stand.admin.get(f"/hosts/{source}"))["state"] == "maintenance"
+                else None
+            ),
+            WHOLE_S,
+            "the host is empty",
+        )
+        assert host["desktops"] == 0
+        [moved] = stand.desktops().values()
+        assert moved["host"] != source
+        assert moved["boot_id"] == desktop["boot_id"], "nobody noticed"
+    finally:
+        stand.admin.call("POST", f"/hosts/{source}/activate", 200, 202)
+    eventually(stand.is_whole, WHOLE_S, "it is in service again")
