@@ -180,6 +180,7 @@ def test_these_desktops_are_left_alone(facts: dict[str, Any]) -> None:
         pytest.param({}, {"load": None}, id="nothing known of the cool one"),
         pytest.param({}, {"standing": Standing.AWAY}, id="in maintenance"),
         pytest.param({}, {"standing": Standing.ASLEEP}, id="asleep"),
+        pytest.param({}, {"kind": "another processor"}, id="another kind"),
         pytest.param({}, {"load": Load(62, 10, 600)}, id="the other would be hot next"),
     ],
 )

@@ -10,12 +10,14 @@ from roost_common.clock import Clock, SystemClock
 from roost_common.db import Database
 from roost_common.errors import Unavailable
 from roost_common.http import create_app, keys_from
+from roost_common.lease import Lease
 from roost_common.loops import Loop
 from roost_common.outbox import Relay, UnitOfWork
 from roost_common.security import KeySource, TokenVerifier
 from roost_common.service import Parts
 from roost_inventory.api import ROUTERS
 from roost_inventory.api.parts import Inventory
+from roost_inventory.balancer import LEASE, PASS_EVERY_S, RENEW_EVERY_S, Balancer, Commands
 from roost_inventory.evacuation import EVERY_S, Evacuations
 from roost_inventory.handlers import SERVICE, Handlers
 from roost_inventory.limits import LOOK_EVERY_S, Limits
@@ -43,7 +45,10 @@ async def build(
     reconciler = Reconciler(unit_of_work, settings)
     loop = Loop("reconcile", reconciler.step, settings.reconcile_interval_s)
     handlers = Handlers(unit_of_work, settings, loop.wake)
-    evacuations = Evacuations(unit_of_work, settings, Migrating(unit_of_work, settings, loop.wake))
+    migrating = Migrating(unit_of_work, settings, loop.wake)
+    evacuations = Evacuations(unit_of_work, settings, migrating)
+    lease = Lease(LEASE, unit_of_work, clock)
+    balancer = Balancer(unit_of_work, settings, lease, Commands(migrating))
     upkeep = Upkeep(unit_of_work, relay)
 
     bus.subscribe(Subscription(handlers.work_queue, handlers.handle, settings.prefetch))
@@ -68,8 +73,10 @@ async def build(
             "reconcile": loop.run,
             "evacuate": Loop("evacuate", evacuations.step, EVERY_S).run,
             "limits": Loop("limits", Limits(unit_of_work, settings).step, LOOK_EVERY_S).run,
+            "lease": Loop("lease", balancer.renew, RENEW_EVERY_S).run,
+            "balance": Loop("balance", balancer.step, PASS_EVERY_S).run,
             "count": Loop("count", upkeep.count, COUNT_EVERY_S).run,
             "forget": Loop("forget", upkeep.forget, FORGET_EVERY_S).run,
         },
-        on_stop=[database.close],
+        on_stop=[balancer.release, database.close],
     )

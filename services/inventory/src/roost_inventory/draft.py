@@ -127,9 +127,10 @@ class Draft:
         return self._under_way[name] > 0
 
     def takes(self, name: str, guest: Guest, limit: float) -> bool:
-        """Whether it has room for it, is settled, and stays within this pressure."""
+        """Whether it can run it, has room, is settled, and stays within this pressure."""
         return (
             self.settled(name)
+            and self.members[name].kind == self.members[guest.host].kind
             and self.slots(name) > 0
             and self.rooms[name].has_room(guest.demand, self.view.overcommit)
             and self.pressure_with(name, guest, 1) <= limit

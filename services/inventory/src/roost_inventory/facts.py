@@ -11,6 +11,10 @@ from roost_common.contracts.host import (
     Health,
     HealthFact,
     HostDown,
+    HostPower,
+    HostPoweredOff,
+    HostPoweredOn,
+    HostPowerRefused,
     HostRecovered,
     HostSuspected,
     HostUp,
@@ -36,6 +40,13 @@ HEALTH: Final[dict[type[HealthFact], Health]] = {
     HostSuspected: Health.SUSPECTED,
     HostDown: Health.DOWN,
     HostRecovered: Health.RECOVERED,
+    HostPoweredOff: Health.OFF,
+    # Switched on, and not up before it beats.
+    HostPoweredOn: Health.OFF,
+}
+SWITCHED: Final[dict[type[HealthFact], HostPower]] = {
+    HostPoweredOff: HostPower.OFF,
+    HostPoweredOn: HostPower.ON,
 }
 SESSION_STATE: Final[dict[type[SessionFact], SessionState]] = {
     SessionRequested: SessionState.PENDING,
@@ -66,11 +77,28 @@ class Facts:
             await desktops.touch_on_host(fact.node, now)
             host = await Hosts(transaction.session).lock_by_name(fact.node)
             if host is not None:
-                host.note_health(health)
+                host.note_health(health, SWITCHED.get(type(fact)))
                 logger.info("host.health", host=host.name, health=health.value)
                 if host.usable:
                     await desktops.wake_waiting(WAKE_ON_NEW_ROOM, now)
             transaction.after_commit(self._wake)
+
+    async def power_refused(self, delivery: Delivery, fact: HostPowerRefused) -> None:
+        """A host could not be switched: it is as it was, and is left alone for a while."""
+        async with self._unit.handling(delivery) as transaction:
+            if transaction is None:
+                return
+            now = self._unit.clock.now()
+            host = await Hosts(transaction.session).lock_by_name(fact.node)
+            if host is None or not host.note_refused(fact.power, fact.order, now):
+                return
+            host.derive_state()
+            logger.warning(
+                "host.power-refused", host=host.name, power=fact.power.value, code=fact.problem.code
+            )
+            if host.usable:
+                await Desktops(transaction.session).wake_waiting(WAKE_ON_NEW_ROOM, now)
+                transaction.after_commit(self._wake)
 
     async def pool(self, delivery: Delivery, fact: PoolChanged) -> None:
         """A pool has another name, or is gone."""

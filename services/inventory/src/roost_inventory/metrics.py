@@ -14,3 +14,6 @@ LOST = Counter(
 )
 MIGRATIONS = Counter("roost_inventory_migrations_total", "Migrations by their end", ["state"])
 RECONCILED = Counter("roost_inventory_reconciled_total", "Desktops the loop has looked at")
+BALANCED = Counter(
+    "roost_inventory_policy_actions_total", "What clusters' policies ordered", ["action"]
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from uuid import UUID
 
 from roost_common.contracts.base import Problem
 from roost_common.contracts.host import GuestSize
@@ -58,6 +59,10 @@ class Candidate:
     spice: bool = True
     used_vcpus: int = 0
     used_memory_mib: int = 0
+    cluster: UUID | None = None
+    """Desktops that run move only within it."""
+    policy: Policy | None = None
+    """Its cluster's way, where that has one of its own."""
 
     def taking(self, demand: Demand) -> Candidate:
         """The same host with this desktop on it."""
@@ -126,15 +131,19 @@ def choose(
             code=NO_CAPACITY,
             detail=f"No host has {demand.vcpus} vCPUs and {demand.memory_mib} MiB left.",
         )
-    sign = 1 if policy is Policy.SPREAD else -1
-    return min(
-        fitting,
-        key=lambda host: (
-            host.name == demand.shunned,
-            sign * host.fullness(demand, overcommit),
-            host.name,
-        ),
-    )
+
+    def rank(host: Candidate, way: Policy) -> tuple[bool, float, str]:
+        sign = 1 if way is Policy.SPREAD else -1
+        return host.name == demand.shunned, sign * host.fullness(demand, overcommit), host.name
+
+    # Each cluster offers one host after its own fashion; between them the site's setting decides.
+    offers: dict[UUID | None, Candidate] = {}
+    for host in fitting:
+        best = offers.get(host.cluster)
+        way = host.policy or policy
+        if best is None or rank(host, way) < rank(best, way):
+            offers[host.cluster] = host
+    return min(offers.values(), key=lambda host: rank(host, policy))
 
 
 def choose_all(

@@ -104,6 +104,8 @@ class Member:
     """How many domains its node named last, whoever's they are; None: it could not tell."""
     trouble: bool = False
     """It should be up and is not."""
+    kind: str = ""
+    """Running desktops go on only on a host of the same kind."""
     put_to_sleep: bool = False
     """By this policy, not by a person."""
     awake_since: datetime | None = None

@@ -181,11 +181,18 @@ class Reserved(ApiModel):
     memory_mib: int
 
 
+class HostPatch(ApiModel):
+    """A change of a host."""
+
+    cluster: str = Field(min_length=1, max_length=63, description="Id or name of a cluster")
+
+
 class HostAnswer(ApiModel):
     """A host."""
 
     id: UUID
     name: str
+    cluster: str
     state: HostState
     administrative: Administrative
     health: Health
@@ -211,6 +218,7 @@ class HostAnswer(ApiModel):
     def of(
         cls,
         host: Host,
+        cluster: str,
         desktops: int,
         reserved: tuple[int, int],
         evacuation: EvacuationAnswer | None,
@@ -220,6 +228,7 @@ class HostAnswer(ApiModel):
         return cls(
             id=host.id,
             name=host.name,
+            cluster=cluster,
             state=host.state,
             administrative=host.administrative,
             health=host.health,

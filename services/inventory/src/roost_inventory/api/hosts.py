@@ -19,12 +19,13 @@ from roost_common.contracts.host import (
 from roost_common.errors import NotFound
 from roost_common.http import Admin, Page, Paging, encode_cursor
 from roost_common.outbox import Transaction
+from roost_inventory.api.clusters import found as find_cluster
 from roost_inventory.api.parts import Inventory, Service
 from roost_inventory.model import Host
 from roost_inventory.model.migration import Cause
 from roost_inventory.reports import WAKE_ON_NEW_ROOM
-from roost_inventory.repository import Desktops, Hosts
-from roost_inventory.schemas import EvacuationAnswer, HostAnswer
+from roost_inventory.repository import Clusters, Desktops, Hosts
+from roost_inventory.schemas import EvacuationAnswer, HostAnswer, HostPatch
 
 logger = log.get_logger(__name__)
 router = APIRouter(prefix="/api/v1/hosts", tags=["hosts"])
@@ -97,6 +98,17 @@ async def activate_host(service: Service, caller: Admin, key: str) -> HostAnswer
     return answer
 
 
+@router.patch("/{key}")
+async def change_host(service: Service, caller: Admin, key: str, patch: HostPatch) -> HostAnswer:
+    """Give a host to another cluster; the desktops on it stay where they are."""
+    async with service.unit_of_work() as transaction:
+        cluster = await find_cluster(transaction, patch.cluster)
+        host = await _locked(transaction, key)
+        host.cluster_id = cluster.id
+        logger.info("host.cluster", host=host.name, cluster=cluster.name, by=caller.name)
+        return (await _answers(transaction, [host]))[0]
+
+
 @router.delete("/{key}", status_code=204)
 async def remove_host(service: Service, caller: Admin, key: str) -> Response:
     """Forget a host that carries no desktops and is not in service."""
@@ -127,9 +139,11 @@ async def _decide(
 async def _answers(transaction: Transaction, hosts: Sequence[Host]) -> list[HostAnswer]:
     counts = await Desktops(transaction.session).count_by_host()
     use = await Hosts(transaction.session).use()
+    clusters = await Clusters(transaction.session).names()
     return [
         HostAnswer.of(
             host,
+            clusters[host.cluster_id],
             counts.get(host.name, 0),
             use.get(host.name, (0, 0)),
             await _evacuation(transaction, host),

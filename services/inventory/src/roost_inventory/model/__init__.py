@@ -1,6 +1,7 @@
 """Inventory's mapped classes."""
 
 from roost_inventory.model.base import Base
+from roost_inventory.model.cluster import Cluster, HostWatch
 from roost_inventory.model.desktop import Desktop
 from roost_inventory.model.host import Administrative, Host
 from roost_inventory.model.limitation import Limitation
@@ -17,9 +18,11 @@ from roost_inventory.model.revocation import Revocation
 __all__ = [
     "Administrative",
     "Base",
+    "Cluster",
     "Desktop",
     "DesktopSession",
     "Host",
+    "HostWatch",
     "Limitation",
     "Migration",
     "NodeHealth",

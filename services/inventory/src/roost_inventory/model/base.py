@@ -11,6 +11,7 @@ from sqlalchemy.dialects import postgresql
 
 from roost_common import db
 from roost_common.idempotency import add_idempotency_table
+from roost_common.lease import add_lease_table
 from roost_common.outbox import add_message_tables
 
 
@@ -23,6 +24,7 @@ class Base(db.Base):
 
 add_message_tables(Base.metadata)
 add_idempotency_table(Base.metadata)
+add_lease_table(Base.metadata)
 
 
 class Json(sa.types.TypeDecorator[Any]):

@@ -12,9 +12,11 @@ from sqlalchemy import String
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Mapped, mapped_column
 
+from roost_common.contracts.desktop import DomainState
 from roost_common.contracts.host import (
     Health,
     HostCapabilities,
+    HostPower,
     HostReport,
     HostState,
     HostStats,
@@ -22,6 +24,8 @@ from roost_common.contracts.host import (
 from roost_common.errors import Conflict
 from roost_inventory.evacuation_plan import Evacuation
 from roost_inventory.model.base import Base, Json, word
+from roost_inventory.model.cluster import DEFAULT_ID
+from roost_inventory.model.host_power import Powered
 
 LATE: Final = timedelta(minutes=1)
 """Far longer than a report is on its way: a run that still reports after this is the present one,
@@ -45,6 +49,7 @@ _HEALTH_STATE: Final = {
     Health.DOWN: HostState.DOWN,
     # It beats again and is watched: not trusted with anything before ha-monitor says up.
     Health.RECOVERED: HostState.NON_RESPONSIVE,
+    Health.OFF: HostState.OFF,
 }
 
 _SET_ASIDE: Final = {
@@ -53,22 +58,27 @@ _SET_ASIDE: Final = {
 }
 
 
-def derive(administrative: Administrative, health: Health) -> HostState:
+def derive(
+    administrative: Administrative, health: Health, power: HostPower = HostPower.ON
+) -> HostState:
     """The one state a person sees. A pending host is nothing else; trouble outranks maintenance."""
     if administrative is Administrative.PENDING:
         return HostState.PENDING_APPROVAL
+    if health is Health.UP and power is HostPower.OFF:
+        return HostState.OFF  # it may go at any moment
     if health is Health.UP and administrative in _SET_ASIDE:
         return _SET_ASIDE[administrative]
     return _HEALTH_STATE[health]
 
 
-class Host(Base):
+class Host(Powered, Base):
     """A node that has reported itself."""
 
     __tablename__ = "hosts"
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
     name: Mapped[str] = mapped_column(String(253), unique=True)
+    cluster_id: Mapped[UUID] = mapped_column(sa.ForeignKey("clusters.id"), index=True)
     administrative: Mapped[Administrative] = mapped_column(word(Administrative))
     health: Mapped[Health] = mapped_column(word(Health))
     state: Mapped[HostState] = mapped_column(word(HostState))
@@ -102,6 +112,11 @@ class Host(Base):
         host = cls(
             id=uuid4(),
             name=report.node,
+            cluster_id=DEFAULT_ID,
+            power=HostPower.ON,
+            power_order=0,
+            power_asked_at=None,
+            power_refused_at=None,
             administrative=Administrative.PENDING,
             health=health,
             state=HostState.PENDING_APPROVAL,
@@ -175,14 +190,19 @@ class Host(Base):
 
     def _decide(self, administrative: Administrative) -> None:
         self.administrative = administrative
-        self.state = derive(administrative, self.health)
+        self.derive_state()
 
     # --- what is seen -------------------------------------------------------------------------
 
-    def note_health(self, health: Health) -> None:
+    def note_health(self, health: Health, switched: HostPower | None = None) -> None:
         """What ha-monitor says; order is the caller's business."""
-        self.health = health
-        self.state = derive(self.administrative, health)
+        before, self.health = self.health, health
+        self.note_power(before, switched)
+        self.derive_state()
+
+    def derive_state(self) -> None:
+        """Bring the stored state up to the facts."""
+        self.state = derive(self.administrative, self.health, self.power)
 
     def hear(self, agent_id: UUID, now: datetime) -> bool:
         """A run of its agent reports; False when its successor is known and this is a late word.
@@ -206,6 +226,8 @@ class Host(Base):
         self.cpus, self.memory_mib = can.cpus, can.memory_mib
         self.max_vcpus, self.spice = can.max_vcpus, can.spice
         self.stats = report.stats
+        there = [one for one in report.domains if one.state is not DomainState.ABSENT]
+        self.domains = len(there) if report.complete else None
         self.reported_at = now
 
     def note_fenced(self, agent_id: UUID | None) -> None:

@@ -1,5 +1,6 @@
 """All of inventory's queries."""
 
+from roost_inventory.repository.clusters import Clusters
 from roost_inventory.repository.desktops import DesktopFilter, Desktops, SeenRow
 from roost_inventory.repository.hosts import Hosts, Run
 from roost_inventory.repository.limitations import Limitations
@@ -8,6 +9,7 @@ from roost_inventory.repository.projections import Healths, Pools, Readings, Ses
 
 __all__ = [
     "Attempt",
+    "Clusters",
     "DesktopFilter",
     "Desktops",
     "Healths",

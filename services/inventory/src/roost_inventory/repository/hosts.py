@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -11,18 +11,24 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from roost_common.contracts.host import Health, HostCapabilities, HostState
-from roost_inventory.model import Administrative, Desktop, Host
+from roost_inventory.model import Administrative, Cluster, Desktop, Host
 from roost_inventory.placement import Candidate
+from roost_inventory.scheduling import PLACEMENT
 
-_CANDIDATES = sa.select(
-    Host.name,
-    sa.and_(Host.state == HostState.UP, ~Host.fenced).label("usable"),
-    Host.cpus,
-    Host.memory_mib,
-    Host.max_vcpus,
-    Host.spice,
-).where(Host.state != HostState.PENDING_APPROVAL)
-"""In the order of `Candidate`'s fields."""
+_CANDIDATES = (
+    sa.select(
+        Host.name,
+        sa.and_(Host.state == HostState.UP, ~Host.fenced).label("usable"),
+        Host.cpus,
+        Host.memory_mib,
+        Host.max_vcpus,
+        Host.spice,
+        Host.cluster_id.label("cluster"),
+        Cluster.scheduling,
+    )
+    .join(Cluster, Cluster.id == Host.cluster_id)
+    .where(Host.state != HostState.PENDING_APPROVAL)
+)
 
 
 class Run(NamedTuple):
@@ -95,18 +101,18 @@ class Hosts:
 
     async def candidates(self) -> list[Candidate]:
         """Every approved host as placement sees it, without what is in use."""
-        return [Candidate(*row) for row in (await self._session.execute(_CANDIDATES)).all()]
+        return [_candidate(row) for row in (await self._session.execute(_CANDIDATES)).all()]
 
     async def locked_candidates(self) -> list[Candidate]:
         """The same with what is in use, and nobody else can place until this transaction ends.
 
         Taking room away needs these locks; giving it back does not.
         """
-        locked = _CANDIDATES.order_by(Host.name).with_for_update()
+        locked = _CANDIDATES.order_by(Host.name).with_for_update(of=Host)
         rows = (await self._session.execute(locked)).all()
         # A statement of its own, after the locks: it sees what their last holder committed.
         used = await self.use()
-        return [Candidate(*row, *used.get(row.name, (0, 0))) for row in rows]
+        return [_candidate(row, used.get(row.name, (0, 0))) for row in rows]
 
     async def use(self) -> dict[str, tuple[int, int]]:
         """vCPUs and MiB in use on each host that carries desktops, or will."""
@@ -147,3 +153,14 @@ class Hosts:
         """Forget it; it is enrolled anew when it reports again."""
         await self._session.delete(host)
         await self._session.flush()
+
+
+def _candidate(row: Any, used: tuple[int, int] = (0, 0)) -> Candidate:
+    facts = dict(row._mapping)
+    scheduling = facts.pop("scheduling")
+    return Candidate(
+        **facts,
+        used_vcpus=used[0],
+        used_memory_mib=used[1],
+        policy=PLACEMENT.get(scheduling.policy),
+    )
