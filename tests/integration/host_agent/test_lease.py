@@ -162,6 +162,8 @@ async def test_while_nobody_is_granted_anything_nothing_stops(
             return len(witnesses) == 2 and len(set(witnesses.values()) - {None}) == 1
 
         await eventually(one_directory, "both know the directory")
+        # From their very first beats: else ha-monitor would think that one has lost it.
+        assert all(beat.witness is not None for beat in listener.of(HostBeat))
         monitor.grants_to.clear()
         since = boot_time()
 

@@ -15,9 +15,10 @@ from roost_common.errors import Unavailable
 from roost_common.testing.bus import FakeBus, delivery
 from roost_common.testing.clock import FakeClock
 from roost_host_agent import lease_file
+from roost_host_agent.beat_file import BeatDirectory, BeatFile
 from roost_host_agent.hypervisor.fake import FakeHypervisor
 from roost_host_agent.keeper import Keeper, LeaseEnded
-from roost_host_agent.lease import Lease
+from roost_host_agent.lease import HOLD_S, Lease
 from roost_host_agent.lease_file import GUARD_LIVES_S, LeaseFile
 from roost_host_agent.leasehold import Leasehold, inherited
 from roost_host_agent.node import Node
@@ -33,8 +34,9 @@ LEASE_S = 45.0
 class Site:
     """A node; ``restart`` is a new run of its agent, on the same hypervisor and lease file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, directory: BeatDirectory | None = None) -> None:
         self.path = path
+        self.directory = directory
         self.clock = FakeClock()
         self.driver = FakeHypervisor()
         self.restart()
@@ -46,7 +48,8 @@ class Site:
         self.lease = Lease(
             self.node.agent_id, LEASE_S, inherited=None if left is None else left.deadline
         )
-        peers = PeerWatch(self.node, self.lease, None, self.clock, boot_time=now)
+        peers = PeerWatch(self.node, self.lease, self.directory, self.clock, boot_time=now)
+        self.peers = peers
         self.leasehold = Leasehold(
             self.node.agent_id,
             self.lease,
@@ -161,6 +164,37 @@ async def test_at_the_end_what_is_restarted_stops_and_the_rest_runs_on(site: Sit
     assert await site.runs() == {other.desktop_id}
     assert site.file is not None
     assert site.file.deadline == site.clock.monotonic()
+
+
+async def test_a_lease_that_was_held_for_the_peers_sake_ends_at_once(tmp_path: Path) -> None:
+    site = Site(tmp_path / "run" / "lease.json", BeatDirectory(tmp_path, "node-a"))
+    peer, other = BeatDirectory(tmp_path, "node-b"), str(uuid4())
+
+    async def second(number: int, *, granted: bool) -> None:
+        site.clock.advance(1)
+        await peer.exchange(BeatFile(other, number, 1, granted=granted, written_at=""))
+        await site.peers.step()
+        await site.keeper.step()
+
+    await site.peers.step()
+    await site.beat()
+    for number in range(1, int(LEASE_S) + 3):
+        # The peer's grants are late for a moment, just when this node's lease ends.
+        await second(number, granted=number < LEASE_S - 2)
+    assert site.file is not None
+    assert site.file.deadline == LEASE_S + 2 + HOLD_S
+    with pytest.raises(LeaseEnded):
+        await second(int(LEASE_S) + 3, granted=True)
+    assert site.file.deadline == site.clock.monotonic()
+
+
+async def test_only_what_is_restarted_elsewhere_loses_its_power(site: Site) -> None:
+    command, other = wanted(), kept()
+    await site.reconciler.ensure(command)
+    await site.reconciler.ensure(other)
+    for desktop_id in (command.desktop_id, other.desktop_id, uuid4()):
+        await site.reconciler.cut_power(desktop_id)
+    assert await site.runs() == {other.desktop_id}
 
 
 async def test_nothing_starts_after_the_end(site: Site) -> None:

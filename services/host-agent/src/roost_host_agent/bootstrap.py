@@ -103,6 +103,11 @@ def build_agent(
         libvirt=lambda: reporter.libvirt_answers,
         lease=leasehold.beat,
     )
+
+    async def beats() -> None:
+        await tenure.peers.tried.wait()
+        await heartbeat.run()
+
     keeper = Keeper(
         leasehold,
         Stopping(driver, reconciler),
@@ -134,7 +139,7 @@ def build_agent(
         "keeper": keeper.run,
         "peers": tenure.peers.run,
         "reporter": reporter.run,
-        "heartbeat": heartbeat.run,
+        "heartbeat": beats,
     }
     return Agent(bus, driver, reconciler, reporter, tasks)
 

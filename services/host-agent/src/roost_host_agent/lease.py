@@ -86,7 +86,6 @@ class Lease:
         self._deadline = inherited
         self._armed = False
         self._over = False
-        self._sequence = -1
         self._heard: _Sent | None = None
         self._held_until: float | None = None
         self._quiet_since: float | None = None
@@ -147,13 +146,14 @@ class Lease:
         none: until ha-monitor has heard that, it may count on it.
         """
         beat = self._sent.get(grant.sequence)
-        if grant.agent_id != self._agent_id or grant.sequence < self._sequence or beat is None:
+        if grant.agent_id != self._agent_id or beat is None:
             return False
         if self._has_ended(now) or (self._lease_s > 0 and now - beat.at >= self._lease_s):
             return False
+        # Older ones are forgotten, so that their grants, which come late, are none.
         for old in [known for known in self._sent if known < grant.sequence]:
             del self._sent[old]
-        self._sequence, self._heard = grant.sequence, beat
+        self._heard = beat
         self._held_until = None
         was_inherited, self._inherited = self._inherited, False
         in_force = self._deadline is not None and not was_inherited
@@ -197,8 +197,9 @@ class Lease:
             self._quiet_since = None
         elif self._quiet_since is None:
             self._quiet_since = peers.at
+        # What an earlier run's lease relied on is not known, so nothing makes it longer.
         relied_on = self._heard.witness if self._heard is not None else None
-        if self._inherited or self._has_ended(now) or peers.witness != relied_on:
+        if self._has_ended(now) or peers.witness != relied_on:
             return
         hold = peers.at + HOLD_S
         if peers.granted:

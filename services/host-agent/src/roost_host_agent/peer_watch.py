@@ -47,6 +47,11 @@ class PeerWatch:
         self._granted_before_until = float("-inf")
         self.sequence = 0
         """Of the last beat; for people who read the file."""
+        self.tried = asyncio.Event()
+        """Set after the first look, whatever came of it. Beats wait for it: a first one that knows
+        no directory would look as if this node had lost it."""
+        if directory is None:
+            self.tried.set()
         self.peers: Peers | None = None
         """The newest look; None while the directory cannot be read."""
 
@@ -63,6 +68,7 @@ class PeerWatch:
         while True:
             began = loop.time()
             await self.step()
+            self.tried.set()
             await asyncio.sleep(max(0.0, began + self._interval_s - loop.time()))
 
     async def step(self) -> None:
