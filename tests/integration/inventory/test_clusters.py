@@ -25,6 +25,7 @@ from roost_common.contracts.host import (
     HostUp,
     SetHostPower,
 )
+from roost_common.contracts.migration import MigrateDesktop
 from roost_common.contracts.spec import DesktopSpec
 from roost_common.lease import Lease
 from roost_common.outbox import Transaction
@@ -132,9 +133,9 @@ def health(kind: type[Any], node: str, sequence: int, site: Site) -> Any:
     return kind(node=node, sequence=sequence, since=site.clock.now(), reason="")
 
 
-def refusal(node: str, power: HostPower, order: int) -> HostPowerRefused:
-    problem = Problem(code="fence.no-device", detail="There is none.")
-    return HostPowerRefused(node=node, power=power, order=order, problem=problem)
+def refusal(of: SetHostPower) -> HostPowerRefused:
+    problem = Problem(code="fencing.no-device", detail="It has no fence device.")
+    return HostPowerRefused(node=of.node, power=of.power, order=of.order, problem=problem)
 
 
 # --- clusters ---------------------------------------------------------------------------------
@@ -300,11 +301,29 @@ async def test_a_move_that_is_not_possible_leaves_no_trace(
     assert all(row["changed_at"] for row in await site.rows("host_watches"))
 
 
+async def test_a_move_is_a_migration_like_any_other(
+    http: httpx.AsyncClient, site: Site, keeper: Keeper
+) -> None:
+    await heat(site, keeper)
+    await schedule(http, policy="even")
+    await keeper.pass_time(120)
+    keeper.balancer._orders = Commands(Migrating(site.unit, site.settings, lambda: None))
+    await keeper.pass_time(60)
+    (sent,) = {one.migration_id: one for one in await site.spoken(MigrateDesktop)}.values()
+    assert (sent.desktop_id, sent.target_node) == (UUID(int=1), "n2")
+    desktop = await site.row(UUID(int=1))
+    assert (desktop.host, desktop.migrating_to) == ("n1", "n2")
+    # While it is on its way nothing else is begun, and n2 is not empty.
+    run = (await http.post("/api/v1/clusters/default/dry-run")).json()
+    assert run["actions"] == []
+    assert not await keeper.balancer._carry_out(PowerOff("n2", ""))
+
+
 # --- what is switched -------------------------------------------------------------------------
 
 
-async def saving_site(http: httpx.AsyncClient, site: Site, keeper: Keeper) -> None:
-    """d1 on n1; n2 is empty, and was ordered off."""
+async def saving_site(http: httpx.AsyncClient, site: Site, keeper: Keeper) -> SetHostPower:
+    """d1 on n1; n2 is empty, and was ordered off: the order."""
     await site.add_node("n1")
     await site.create(1)
     await site.settle()
@@ -312,8 +331,9 @@ async def saving_site(http: httpx.AsyncClient, site: Site, keeper: Keeper) -> No
     await schedule(http, **SAVING)
     await keeper.pass_time(120)
     (order,) = await keeper.orders()
-    assert (order.node, order.power, order.order) == ("n2", HostPower.OFF, 1)
+    assert (order.node, order.power) == ("n2", HostPower.OFF)
     assert order.agent_id == site.nodes["n2"].agent_id
+    return order
 
 
 async def test_an_empty_host_sleeps_and_is_woken_when_its_room_is_needed(
@@ -332,7 +352,8 @@ async def test_an_empty_host_sleeps_and_is_woken_when_its_room_is_needed(
     await site.tell(health(HostPoweredOff, "n2", 1, site))
     n2 = site.nodes.pop("n2")
     await keeper.pass_time(30)
-    assert [(o.power, o.order) for o in await keeper.orders()][1:] == [(HostPower.ON, 2)]
+    off, on = await keeper.orders()
+    assert (on.power, on.order > off.order, on.agent_id) == (HostPower.ON, True, None)
     await site.tell(health(HostPoweredOn, "n2", 2, site))
     assert (await site.host("n2")).state is HostState.OFF
     await keeper.pass_time(60)
@@ -350,16 +371,29 @@ async def test_an_empty_host_sleeps_and_is_woken_when_its_room_is_needed(
 async def test_a_host_that_cannot_be_switched_off_is_left_alone_for_a_while(
     http: httpx.AsyncClient, site: Site, keeper: Keeper
 ) -> None:
-    await saving_site(http, site, keeper)
-    await site.tell(refusal("n2", HostPower.OFF, 1))
+    first = await saving_site(http, site, keeper)
+    await site.tell(refusal(first))
     assert (await site.host("n2")).state is HostState.UP
     await keeper.pass_time(REFUSED_FOR.total_seconds() - 60)
-    assert len(await keeper.orders()) == 1
+    assert await keeper.orders() == [first]
     await keeper.pass_time(90)
-    assert [o.order for o in await keeper.orders()] == [1, 2]
+    _, second = await keeper.orders()
+    assert second.order > first.order
     # An answer to the first order that comes late says nothing of the second.
-    await site.tell(refusal("n2", HostPower.OFF, 1))
+    await site.tell(refusal(first))
     assert (await site.host("n2")).state is HostState.OFF
+
+
+async def test_a_host_that_is_enrolled_anew_gives_no_number_twice(
+    http: httpx.AsyncClient, site: Site, keeper: Keeper
+) -> None:
+    first = await saving_site(http, site, keeper)
+    await site.tell(health(HostPoweredOff, "n2", 1, site))
+    assert (await http.delete("/api/v1/hosts/n2")).status_code == 204
+    await site.tell(health(HostUp, "n2", 2, site))
+    await keeper.pass_time(120)
+    _, second = await keeper.orders()
+    assert second.order > first.order
 
 
 async def test_a_host_that_could_not_be_woken_sleeps_on(
@@ -371,21 +405,19 @@ async def test_a_host_that_could_not_be_woken_sleeps_on(
     await site.create(2, spec=DesktopSpec(vcpus=1, memory_mib=8000))
     await site.settle()
     await keeper.pass_time(30)
-    await site.tell(refusal("n2", HostPower.ON, 2))
+    await site.tell(refusal((await keeper.orders())[-1]))
     await keeper.pass_time(240)
     assert len(await keeper.orders()) == 2
     await keeper.pass_time(90)
-    assert [o.order for o in await keeper.orders()] == [1, 2, 3]
+    assert [o.power for o in await keeper.orders()] == [HostPower.OFF, HostPower.ON, HostPower.ON]
 
 
 async def test_an_order_without_answer_is_repeated_under_its_number(
     http: httpx.AsyncClient, site: Site, keeper: Keeper
 ) -> None:
-    await saving_site(http, site, keeper)
+    order = await saving_site(http, site, keeper)
     await keeper.pass_time(ASK_AGAIN.total_seconds() + 30)
-    assert [(o.node, o.power, o.order) for o in await keeper.orders()] == [
-        ("n2", HostPower.OFF, 1)
-    ] * 2
+    assert await keeper.orders() == [order, order]
     await site.tell(health(HostPoweredOff, "n2", 1, site))
     await keeper.pass_time(2 * ASK_AGAIN.total_seconds(), report=False)
     assert len(await keeper.orders()) == 2
@@ -500,3 +532,7 @@ async def test_a_desktop_in_the_same_cluster_only(
     assert keeper.migrations.moves == []
     run = (await http.post("/api/v1/clusters/default/dry-run")).json()
     assert run["notes"] == ["n1 is hot, and no move helps or may begin now."]
+    asked = await http.post("/api/v1/desktops/d1/migrate", json={"host": "n2"})
+    assert (asked.status_code, asked.json()["code"]) == (409, "migration.other-cluster")
+    chosen = await http.post("/api/v1/desktops/d1/migrate", json={})
+    assert (chosen.status_code, chosen.json()["code"]) == (409, "placement.no-host")

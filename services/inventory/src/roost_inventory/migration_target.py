@@ -19,6 +19,7 @@ from roost_inventory.placement import (
 
 SAME_HOST: Final = "migration.same-host"
 INCOMPATIBLE: Final = "migration.incompatible-host"
+OTHER_CLUSTER: Final = "migration.other-cluster"
 UNUSABLE: Final = "host.unusable"
 
 
@@ -32,15 +33,20 @@ def target_for(
     overcommit: Overcommit,
     policy: Policy = Policy.SPREAD,
 ) -> str | Problem:
-    """The host to move a desktop to, or why it cannot be moved.
+    """The host to move a desktop to, or why it cannot be moved. It stays in its cluster.
 
     ``wanted`` None lets placement choose. ``hosts`` are all known ones.
     """
+    here = next((one.cluster for one in hosts if one.name == source), None)
+    strange = {one.name for one in hosts if one.cluster != here and one.name != source}
+    if wanted in strange:
+        detail = f"{wanted} is in another cluster than {source}."
+        return Problem(code=OTHER_CLUSTER, detail=detail)
     if wanted is not None:
         return _named(
             demand, source, wanted, hosts=hosts, abilities=abilities, overcommit=overcommit
         )
-    others = [one for one in hosts if one.name != source]
+    others = [one for one in hosts if one.name != source and one.name not in strange]
     if not any(one.usable for one in others):
         return Problem(code=NO_HOST, detail=f"No other host than {source} takes desktops.")
     fit = [one for one in others if _differs(abilities, source, one.name) is None]

@@ -28,7 +28,8 @@ class Powered:
 
     power: Mapped[HostPower] = mapped_column(word(HostPower))
     power_order: Mapped[int] = mapped_column(BigInteger)
-    """Number of the last order; 0: there was none."""
+    """Number of the last order; 0: there was none. Taken from the time, so that a host which was
+    removed and is enrolled anew does not give numbers that were answered before."""
     power_asked_at: Mapped[datetime | None]
     power_refused_at: Mapped[datetime | None]
     domains: Mapped[int | None]
@@ -37,7 +38,7 @@ class Powered:
     def order_power(self, power: HostPower, now: datetime) -> None:
         """Another order; the caller sends it, and brings the state up to it."""
         self.power = power
-        self.power_order += 1
+        self.power_order = max(self.power_order + 1, int(now.timestamp()))
         self.power_asked_at = now
 
     def ask_again(self, now: datetime) -> bool:
