@@ -86,9 +86,6 @@ class Demo:
 
     def _give_fence_devices(self) -> None:
         """One to every host; or none to any, so that they rely on their leases."""
-        if _is_no_path(self._http.get(f"/ha/fencing/{self._site.nodes[0].name}")):
-            self._say("this ha-monitor knows no fence devices yet")
-            return
         self._say("fence devices" if self._site.fencing else "no fence devices")
         options = {
             "login": fence_device.LOGIN,
@@ -233,10 +230,6 @@ class Demo:
 
     def _log(self, program: str) -> Path:
         return self._site.paths.log(program)
-
-
-def _is_no_path(answer: httpx.Response) -> bool:
-    return answer.status_code == 404 and answer.json().get("code") == "request.no-such-path"
 
 
 def _is_object(answer: httpx.Response) -> bool:
