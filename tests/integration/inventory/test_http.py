@@ -86,7 +86,7 @@ async def test_a_hosts_way_through_approval_and_maintenance(
     assert (missing.status_code, missing.json()["code"]) == (404, "host.unknown")
 
 
-async def test_a_host_in_maintenance_keeps_its_desktops_and_takes_no_more(
+async def test_a_host_that_cannot_be_emptied_keeps_its_desktops_and_takes_no_more(
     http: httpx.AsyncClient, site: Site
 ) -> None:
     await site.add_node("n1")
@@ -97,6 +97,13 @@ async def test_a_host_in_maintenance_keeps_its_desktops_and_takes_no_more(
     assert desktops["d1"]["state"] == "running"
     assert desktops["d2"]["problem"]["code"] == "placement.no-host"
     host = (await http.get("/api/v1/hosts/n1")).json()
+    assert host["state"] == "preparing_maintenance"
+    assert {**host["evacuation"], "since": ""} == {
+        "since": "",
+        "left": 1,
+        "moving": 0,
+        "problem": None,
+    }
     assert (host["desktops"], host["reserved"]) == (1, {"vcpus": 1, "memory_mib": 1024})
     await http.post("/api/v1/hosts/n1/activate")
     await site.settle()

@@ -60,6 +60,10 @@ class FakeNode:
     refused: dict[UUID, tuple[int, Problem]] = field(default_factory=dict)
     agent_id: UUID = field(default_factory=uuid4)
     commands: list[EnsureDesktop] = field(default_factory=list)
+    leaving: set[UUID] = field(default_factory=set)
+    """Those on their way to another node."""
+    lives: int = 0
+    """How often it has lost its power."""
     _stamp: datetime | None = None
     _behind: timedelta = timedelta(0)
 
@@ -117,6 +121,7 @@ class FakeNode:
     def lose_power(self) -> None:
         """The machine restarts: nothing runs, and what was defined is gone."""
         self.domains.clear()
+        self.lives += 1
         self.restart_agent()
 
     def restart_agent(self, *, set_back: timedelta = timedelta(0)) -> None:
@@ -156,6 +161,7 @@ class FakeNode:
             state=domain.state,
             observed_at=at,
             boot_id=domain.boot_id,
+            migrating=desktop in self.leaving,
             stop_reason=domain.reason,
             spice=SpiceAddress(host=self.name, tls_port=port)
             if domain.state is DomainState.RUNNING

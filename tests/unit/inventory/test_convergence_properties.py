@@ -160,9 +160,11 @@ FORGETFUL: dict[Happening, float] = {
 """A bus in order, as RabbitMQ's is but for accidents, and nodes that forget what they knew."""
 
 
-def live_through(seed: int, happens: dict[Happening, float]) -> World:
+def live_through(
+    seed: int, happens: dict[Happening, float], make: Callable[[], World] = World
+) -> World:
     """One history, made from a number, so that a failure can be lived through again."""
-    random, world = Random(seed), World()
+    random, world = Random(seed), make()
     happenings, weights = list(happens), list(happens.values())
     for happening in random.choices(happenings, weights, k=STEPS):
         happening(world, random)

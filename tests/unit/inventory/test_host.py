@@ -31,9 +31,10 @@ def test_a_node_waits_for_approval_whatever_its_health() -> None:
         made.note_health(health)
         assert made.state is HostState.PENDING_APPROVAL
         assert not made.usable
-    for decision in (made.enter_maintenance, made.activate):
-        with pytest.raises(Conflict):
-            decision()
+    with pytest.raises(Conflict):
+        made.prepare_maintenance(CLOCK.now())
+    with pytest.raises(Conflict):
+        made.activate()
 
 
 def test_health_never_touches_what_people_decided() -> None:
@@ -41,7 +42,12 @@ def test_health_never_touches_what_people_decided() -> None:
     assert made.approve(CLOCK.now())
     assert not made.approve(CLOCK.now())
     assert made.usable
+    assert not made.enter_maintenance(), "it may have desktops"
+    assert made.prepare_maintenance(CLOCK.now())
+    assert not made.prepare_maintenance(CLOCK.now())
+    assert (made.state, made.usable) == (HostState.PREPARING_MAINTENANCE, False)
     assert made.enter_maintenance()
+    assert made.evacuation is None
     for health, state in [
         (Health.UP, HostState.MAINTENANCE),
         (Health.SUSPECTED, HostState.NON_RESPONSIVE),
@@ -62,7 +68,7 @@ def test_only_an_idle_host_out_of_service_is_removed() -> None:
     made.approve(CLOCK.now())
     with pytest.raises(Conflict, match=r"host\.in-service"):
         made.require_removable(0)
-    made.enter_maintenance()
+    made.prepare_maintenance(CLOCK.now())
     with pytest.raises(Conflict, match=r"host\.has-desktops"):
         made.require_removable(1)
     made.require_removable(0)

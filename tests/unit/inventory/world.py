@@ -46,9 +46,9 @@ class Letter:
 class World:
     """Inventory without database and bus, two nodes, imaging, and the messages between them."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: tuple[str, ...] = NODES) -> None:
         self.clock = FakeClock()
-        self.nodes = nodes(self.clock, NODES, memory_mib=SLOTS * SMALL.memory_mib)
+        self.nodes = nodes(self.clock, names, memory_mib=SLOTS * SMALL.memory_mib)
         self.hosts = {
             name: Host.enrolled(node.report(), Health.UP, self.clock.now())
             for name, node in self.nodes.items()
@@ -88,7 +88,7 @@ class World:
         homeless = [
             desktop for desktop in due if advance(desktop, self._run(desktop), now, self.say)
         ]
-        candidates = [self._candidate(name) for name in NODES]
+        candidates = [self._candidate(name) for name in self.nodes]
         answers = choose_all(candidates, [one.demand() for one in homeless], overcommit=OVERCOMMIT)
         for desktop, answer in zip(homeless, answers, strict=True):
             if isinstance(answer, Problem):
@@ -104,7 +104,7 @@ class World:
         return None if desktop.host is None else self.hosts[desktop.host].agent_id
 
     def _candidate(self, name: str) -> Candidate:
-        here = [desktop for desktop in self.desktops if desktop.host == name]
+        here = [desktop for desktop in self.desktops if desktop.knows(name)]
         return Candidate(
             name=name,
             usable=name not in self.silent and not self.hosts[name].fenced,
@@ -166,12 +166,12 @@ class World:
             for desktop in self.desktops:
                 if desktop.host == report.node:
                     desktop.touch(now)
-        if report.complete and all(self.desktop(one).host == report.node for one in named):
+        if report.complete and all(self.desktop(one).knows(report.node) for one in named):
             host.note_clear(report.agent_id)
         for desktop in self.desktops:
             if desktop.id in named:
                 take_in(desktop, by, named[desktop.id], now, self.say)
-            elif desktop.host == report.node and report.complete:
+            elif desktop.knows(report.node) and report.complete:
                 take_in_absence(desktop, report, host.agent_since, now)
 
     def _take_fence(self, event: HostFenced, now: datetime) -> None:
@@ -181,7 +181,10 @@ class World:
             event.agent_id, event.by, event.scope, event.at, host.agent_id, host.agent_since
         )
         for desktop in self.desktops:
-            if desktop.host == event.node:
+            if desktop.migration is not None:
+                if desktop.knows(event.node):
+                    desktop.note_fenced(fence, event.node, event.incident_id, now)
+            elif desktop.host == event.node:
                 what = verdict(fence, desktop.assigned())
                 if what is not Verdict.KEEP:
                     desktop.lose_host(what, now)
@@ -255,7 +258,7 @@ class World:
         """ha-monitor calls a host down, or up."""
         (self.silent.add if silent else self.silent.discard)(name)
         for desktop in self.desktops:
-            if desktop.host == name:
+            if desktop.knows(name):
                 desktop.touch(self.clock.now())
 
     # --- what must hold -----------------------------------------------------------------------
@@ -273,13 +276,13 @@ class World:
             assert len(where) <= 1, f"{desktop.name} runs on {where}"
 
     def no_node_is_promised_more_than_it_has(self) -> None:
-        for name in NODES:
+        for name in self.nodes:
             assert self._candidate(name).used_memory_mib <= self.nodes[name].memory_mib
 
     def what_runs_is_where_inventory_has_it(self) -> None:
         for name, node in self.nodes.items():
             for identity in node.running():
-                assert self.desktop(identity).host == name
+                assert self.desktop(identity).knows(name)
 
     def generations_grow(self) -> None:
         for desktop in self.desktops:

@@ -37,7 +37,7 @@ class Word:
 
     state: DomainState
     heard_at: datetime
-    """By inventory's clock."""
+    """By inventory's clock; when a source is free of it, when that was first heard."""
     generation: int = 0
     leaving: bool = False
     """It is on its way from there."""

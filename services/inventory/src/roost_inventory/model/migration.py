@@ -213,7 +213,10 @@ class Migration(Base):
                 self.source_seen, self.source_witness, by, seen.observed_at
             ):
                 return False
-            self.source_seen, self.source_agent, self.source_heard_at = seen, by.agent_id, now
+            gone = self.source_seen is not None and self.source_seen.state is DomainState.ABSENT
+            if not (gone and seen.state is DomainState.ABSENT):
+                self.source_heard_at = now  # of absence, the first word counts
+            self.source_seen, self.source_agent = seen, by.agent_id
             if seen.migrating and self.state is MigrationState.QUEUED:
                 self.state = MigrationState.RUNNING
             return True
