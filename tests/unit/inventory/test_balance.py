@@ -287,6 +287,19 @@ def test_a_host_that_cannot_be_emptied_whole_is_left_alone() -> None:
     assert decided.notes == ("a is not emptied: no other host in use can take a2.",)
 
 
+def test_nothing_is_moved_onto_an_empty_host_to_empty_another() -> None:
+    guests = idle("a", 2)
+    woken = member("b", awake_since=NOW)
+    assert decide(SAVING, [member("a", guests), woken], guests).actions == ()
+
+
+def test_a_hot_host_comes_before_saving() -> None:
+    guests = [*BUSY, *idle("b", 2)]
+    decided = decide(SAVING, [member(name, guests) for name in "abc"], guests)
+    assert moves(decided) == [("busy0", "a", "b")]
+    assert switched(decided) == []
+
+
 def test_an_empty_host_is_switched_off_one_at_a_time() -> None:
     guests = idle("a", 2)
     members = [member(name, guests) for name in "abcd"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -199,3 +200,17 @@ def test_what_another_host_exceeds_is_not_published() -> None:
         GuestSize(vcpus=32, memory_mib=4096),
     )
     assert largest_guests([], overcommit=PLAIN) is None
+
+
+def test_each_cluster_fills_its_hosts_after_its_own_fashion() -> None:
+    packing, spreading = UUID(int=1), UUID(int=2)
+    hosts = [
+        replace(HOST, name="p1", cluster=packing, policy=Policy.PACK, used_vcpus=4),
+        replace(HOST, name="p2", cluster=packing, policy=Policy.PACK),
+        replace(HOST, name="s1", cluster=spreading, used_vcpus=3),
+        replace(HOST, name="s2", cluster=spreading, used_vcpus=2),
+    ]
+    small = Demand(1, 64)
+    assert choose_all(hosts, [small] * 3, overcommit=PLAIN) == ["s2", "s1", "s2"]
+    assert choose_all(hosts[:2], [small] * 2, overcommit=PLAIN) == ["p1", "p1"]
+    assert choose_all(hosts, [small], overcommit=PLAIN, policy=Policy.PACK) == ["p1"]
