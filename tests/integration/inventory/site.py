@@ -8,11 +8,13 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import sqlalchemy as sa
+from tests.unit.inventory.movers import Movers
 from tests.unit.inventory.stage import SMALL, TEMPLATE, FakeImaging, FakeNode
 
 from roost_common.contracts.base import REGISTRY, Message
 from roost_common.contracts.desktop import CreateDesktop, DesktopView, EnsureDesktop, Power
 from roost_common.contracts.disk import EnsureDisk
+from roost_common.contracts.migration import CancelMigration, MigrateDesktop
 from roost_common.contracts.spec import DesktopSpec
 from roost_common.db import Database
 from roost_common.outbox import UnitOfWork
@@ -40,6 +42,9 @@ class Site:
     nodes: dict[str, FakeNode] = field(default_factory=dict)
     imaging: FakeImaging = field(default_factory=FakeImaging)
     said: list[tuple[Message, str | None]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.movers = Movers(self.nodes)
 
     # --- driving ------------------------------------------------------------------------------
 
@@ -95,6 +100,10 @@ class Site:
 
     def answer(self, message: Message, node: str | None) -> list[Message]:
         """What a node or imaging says to it."""
+        if isinstance(message, MigrateDesktop | CancelMigration) and node in self.nodes:
+            return self.movers.take(message, node)
+        if isinstance(message, EnsureDesktop) and node in self.nodes and self.movers.moves:
+            return self.movers.take(message, node)
         if isinstance(message, EnsureDesktop) and node in self.nodes:
             seen = self.nodes[node].take(message)
             return [] if seen is None else [seen]
@@ -102,6 +111,19 @@ class Site:
             answer = self.imaging.take(message)
             return [] if answer is None else [answer]
         return []
+
+    async def arrive(self, desktop: UUID) -> None:
+        """A desktop that is being moved has arrived; both nodes say so."""
+        for messages in self.movers.finish(desktop).values():
+            for message in messages:
+                await self.tell(message)
+        await self.settle()
+
+    async def report_all(self, *names: str) -> None:
+        """These nodes report, or all; and what is due is done."""
+        for name in names or tuple(self.nodes):
+            await self.tell(self.nodes[name].report())
+        await self.settle()
 
     async def pass_time(self, seconds: float) -> None:
         """Move the clock, and have what is due done."""

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from roost_common.contracts.base import Body, Problem
 from roost_inventory.migration_target import INCOMPATIBLE
-from roost_inventory.placement import NO_CAPACITY, NO_HOST, SPEC_BEYOND_HOSTS
+from roost_inventory.placement import NO_CAPACITY, NO_HOST
 from roost_inventory.reconcile import after
 
 TRY_AGAIN_S: Final = (5.0, 15.0, 60.0, 300.0)
@@ -26,7 +26,7 @@ TRY_AGAIN_S: Final = (5.0, 15.0, 60.0, 300.0)
 STUCK: Final = "host.desktops-stay"
 REFUSALS: Final = 3
 """Times in a row that it was not moved, from which on a person is told."""
-HOMELESS: Final = frozenset({NO_HOST, NO_CAPACITY, SPEC_BEYOND_HOSTS, INCOMPATIBLE})
+HOMELESS: Final = frozenset({NO_HOST, NO_CAPACITY, INCOMPATIBLE})
 """There is nowhere to move it: a person is told at once."""
 NAMED: Final = 5
 

@@ -10,6 +10,7 @@ from roost_common.contracts.host import HostCapabilities
 from roost_inventory.placement import (
     NO_CAPACITY,
     NO_HOST,
+    SPEC_BEYOND_HOSTS,
     Candidate,
     Demand,
     Overcommit,
@@ -56,7 +57,17 @@ def target_for(
             detail=f"A guest of {source} goes on only on a host of the same kind, and none is up.",
         )
     chosen = choose(fit, demand, overcommit=overcommit, policy=policy)
-    return chosen if isinstance(chosen, Problem) else chosen.name
+    return _no_mistake(demand, chosen) if isinstance(chosen, Problem) else chosen.name
+
+
+def _no_mistake(demand: Demand, problem: Problem) -> Problem:
+    """Its own host can carry it, whatever the others can: that it runs is not wrong."""
+    if problem.code != SPEC_BEYOND_HOSTS:
+        return problem
+    return Problem(
+        code=NO_CAPACITY,
+        detail=f"No other host can carry {demand.vcpus} vCPUs and {demand.memory_mib} MiB.",
+    )
 
 
 def _named(
