@@ -38,10 +38,12 @@ from roost_common.contracts.host import (
     HostRecovered,
     HostSuspected,
     HostUp,
+    LeaseGranted,
 )
 from roost_common.contracts.incident import IncidentChanged, IncidentOpened, IncidentResolved
 from roost_common.security import Identity, Role, TokenSigner, new_signing_key
 from roost_common.service import Parts, running
+from roost_common.topology import Durability, QueueSpec
 from roost_ha_monitor.alerts import OF_STATES
 from roost_ha_monitor.bootstrap import build
 from roost_ha_monitor.migrations import MIGRATIONS
@@ -113,6 +115,11 @@ class Node:
         assert self._task is None
         self._task = asyncio.create_task(self._live())
 
+    def obey(self, heard: list[Message]) -> None:
+        """Hold a grant that counts, or none, as it was last told to."""
+        mine = [m for m in heard if isinstance(m, LeaseGranted) and m.agent_id == self.agent_id]
+        self.lease_armed = bool(mine) and mine[-1].armed
+
     def reboot(self) -> None:
         """It comes back as another run of its agent."""
         self.agent_id, self.sequence = uuid4(), 0
@@ -161,6 +168,13 @@ class Listener:
         if delivery.envelope.id not in self._ids:
             self._ids.add(delivery.envelope.id)
             self.heard.append(delivery.message)
+
+    @property
+    def grants(self) -> Subscription:
+        """What every node is granted."""
+        binding = (topology.TELEMETRY, f"{LeaseGranted.name}.#")
+        queue = QueueSpec("roost.test-grants", Durability.SAMPLES, (binding,))
+        return Subscription(queue, self._handle)
 
     def health(self, node: str) -> list[HealthFact]:
         return [m for m in self.heard if isinstance(m, HealthFact) and m.node == node]
@@ -399,6 +413,7 @@ async def site(amqp_url: str, new_database: Any, tmp_path: Path) -> AsyncIterato
     listener = Listener()
     bus = Bus(amqp_url, "test")
     bus.subscribe(listener.subscription)
+    bus.subscribe(listener.grants)
     run = asyncio.create_task(bus.run())
     await bus.wait_connected()
     site = Site(amqp_url, await new_database(MIGRATIONS), bus, listener, tmp_path)

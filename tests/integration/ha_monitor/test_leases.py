@@ -1,0 +1,147 @@
+"""Nodes' own leases: granted while they beat, counted on when they do not."""
+
+from __future__ import annotations
+
+import socket
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from roost_common.contracts.host import FencedBy, FenceScope, HostFenced, LeaseGranted
+from roost_common.security import Role
+
+pytestmark = pytest.mark.integration
+
+LEASE_S, MARGIN_S = 3.0, 1.0
+
+
+def grants(site: Any, node: Any) -> list[LeaseGranted]:
+    return [grant for grant in site.listener.of(LeaseGranted) if grant.agent_id == node.agent_id]
+
+
+async def armed(site: Any, eventually: Any, node: Any) -> None:
+    """Wait until the node holds a grant that counts, and says so."""
+    await eventually(lambda: any(grant.armed for grant in grants(site, node)), "an armed grant")
+    node.obey(site.listener.heard)
+    told = node.sequence
+    await eventually(lambda: node.sequence > told + 2, "it says that it holds one")
+
+
+@pytest.fixture
+def leased(site: Any) -> Any:
+    """Makes nodes with a lease; the copies count with short ones."""
+    site.extra = {"lease_margin_s": MARGIN_S}
+
+    def make(name: str) -> Any:
+        node = site.node(name)
+        node.lease_s = LEASE_S
+        return node
+
+    return make
+
+
+async def test_nodes_without_a_device_are_granted_a_lease_that_counts(
+    site: Any, leased: Any, eventually: Any
+) -> None:
+    bare, with_device, without_lease = leased("kvm1"), leased("kvm2"), site.node("kvm3")
+    nodes = (bare, with_device, without_lease)
+    async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
+        for node in nodes:
+            node.live()
+        for node in nodes:
+            await site.heard(node.name, "up")
+        path = "/api/v1/ha/fencing/kvm2"
+        assert (await admin.put(path, json=site.agents.device("2"))).status_code == 200
+        for node in nodes:
+            had = len(grants(site, node))
+            await eventually(
+                lambda node=node, had=had: len(grants(site, node)) >= had + 3, "granted"
+            )
+        assert grants(site, bare)[-1].armed
+        assert not grants(site, with_device)[-1].armed
+        assert not grants(site, without_lease)[-1].armed
+        last = grants(site, bare)[-1]
+        assert last.sequence <= bare.sequence
+        rows = await site.sql("select node, armed, agent_id from hosts order by node")
+        assert [(row["node"], row["armed"]) for row in rows] == [
+            ("kvm1", True),
+            ("kvm2", False),
+            ("kvm3", False),
+        ]
+        assert [row["agent_id"] for row in rows] == [node.agent_id for node in nodes]
+
+        # Another directory of one node: none can rely on the others' files.
+        without_lease.witness = uuid4()
+        await eventually(lambda: not grants(site, bare)[-1].armed, "no grant counts")
+        without_lease.witness = None
+        await eventually(lambda: grants(site, bare)[-1].armed, "they count again")
+        await admin.post("/api/v1/ha/disarm")
+        await eventually(lambda: not grants(site, bare)[-1].armed, "disarmed")
+        assert not (await site.sql("select 1 from hosts where armed"))
+
+        await bare.die()
+        had = len(grants(site, with_device))
+        await site.heard("kvm1", "up", "suspected")
+        silent = len(grants(site, bare))
+        await eventually(lambda: len(grants(site, with_device)) >= had + 6, "others are granted")
+        assert len(grants(site, bare)) == silent, "nobody is granted who does not beat"
+
+
+async def test_a_dead_host_is_fenced_by_its_own_lease_and_not_before_its_end(
+    site: Any, leased: Any, eventually: Any
+) -> None:
+    node = leased("kvm1")
+    async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
+        node.live()
+        await site.heard("kvm1", "up")
+        await armed(site, eventually, node)
+        await node.die()
+        await eventually(lambda: site.listener.of(HostFenced), "it is fenced")
+        (fact,) = site.listener.of(HostFenced)
+        assert (fact.by, fact.scope) == (FencedBy.LEASE, FenceScope.RESTARTED)
+        assert fact.agent_id == node.agent_id
+        assert fact.at - node.last.sent_at >= timedelta(seconds=LEASE_S + MARGIN_S)
+        assert not site.listener.alerts("kvm1", "host.unfenced")
+        assert (await admin.get("/api/v1/ha/incidents")).json()["items"][0]["fenced_by"] == "lease"
+
+
+async def test_a_host_whose_last_beat_held_no_grant_is_not_counted_on(
+    site: Any, leased: Any, eventually: Any
+) -> None:
+    node = leased("kvm1")
+    async with site.copy():
+        node.live()
+        await site.heard("kvm1", "up")
+        await armed(site, eventually, node)
+        # Its agent was started again and has not been granted anything yet.
+        await node.die()
+        node.lease_armed = False
+        node.agent_id = uuid4()
+        node.sequence = 0
+        await node.beat()
+        await eventually(
+            lambda: site.listener.alerts("kvm1", "host.unfenced"), "a person is called"
+        )
+    assert not site.listener.of(HostFenced)
+
+
+async def test_a_machine_that_answers_is_fenced_once_its_lease_is_over(
+    site: Any, leased: Any, eventually: Any
+) -> None:
+    """The agent is frozen; the guard beside it has ended the desktops."""
+    node = leased("kvm1")
+    with socket.socket() as machine:
+        machine.bind(("127.0.0.1", 0))
+        machine.listen(128)
+        node.address = "127.0.0.1"
+        site.extra["probe_ports"] = (machine.getsockname()[1],)
+        async with site.copy():
+            node.live()
+            await site.heard("kvm1", "up")
+            await armed(site, eventually, node)
+            await node.die()
+            await site.heard("kvm1", "up", "suspected", "suspected", "down")
+            await eventually(lambda: site.listener.of(HostFenced), "it is fenced")
+    assert site.listener.of(HostFenced)[0].by is FencedBy.LEASE

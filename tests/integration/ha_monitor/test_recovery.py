@@ -1,0 +1,172 @@
+"""After the fence: what became of every desktop, from inventory's word alone."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from roost_common.contracts.base import Message, Problem
+from roost_common.contracts.desktop import (
+    DesktopChanged,
+    DesktopDeleted,
+    DesktopRestarted,
+    DesktopState,
+    DesktopStopped,
+    DesktopView,
+    Power,
+    StopReason,
+)
+from roost_common.contracts.host import HostDesktopsLost, HostFenced, LostDesktop
+from roost_common.contracts.incident import IncidentResolved, Resolution
+from roost_common.contracts.spec import DesktopSpec, TemplateRef
+from roost_common.security import Role
+
+pytestmark = pytest.mark.integration
+
+TEMPLATE = TemplateRef(id=uuid4(), name="tiny", version=1)
+
+
+def view(desktop_id: UUID, revision: int, state: DesktopState, **fields: Any) -> DesktopView:
+    return DesktopView(
+        id=desktop_id,
+        name=f"d{desktop_id.int % 1000}",
+        revision=revision,
+        generation=1,
+        state=state,
+        power=fields.pop("power", Power.ON),
+        template=TEMPLATE,
+        spec=DesktopSpec(),
+        disk_generation=1,
+        **fields,
+    )
+
+
+def lost(desktop_id: UUID, revision: int, *, restart: bool = True) -> LostDesktop:
+    return LostDesktop(
+        desktop_id=desktop_id,
+        desktop_name=f"d{desktop_id.int % 1000}",
+        revision=revision,
+        restart=restart,
+        priority=50,
+    )
+
+
+async def tell(site: Any, messages: list[Message], seed: int) -> None:
+    """Every message twice, with its id, in an order made from ``seed``."""
+    twice = [(message, site.bus.envelope(message)) for message in messages] * 2
+    random.Random(seed).shuffle(twice)
+    for message, envelope in twice:
+        await site.bus.publish(message, envelope)
+
+
+async def fenced(site: Any, eventually: Any, admin: Any, node: Any) -> UUID:
+    """A host that died and was switched off."""
+    node.live()
+    await site.heard(node.name, "up")
+    answer = await admin.put(f"/api/v1/ha/fencing/{node.name}", json=site.agents.device("1"))
+    assert answer.status_code == 200
+    await node.die()
+    await eventually(lambda: site.listener.of(HostFenced), "it is fenced")
+    incident_id: UUID = site.listener.of(HostFenced)[-1].incident_id
+    return incident_id
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_an_incident_ends_with_its_last_desktop(
+    site: Any, eventually: Any, seed: int
+) -> None:
+    back, stopped_again, left = uuid4(), uuid4(), uuid4()
+    async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
+        incident_id = await fenced(site, eventually, admin, site.node("kvm1"))
+        running, stopped = DesktopState.RUNNING, DesktopState.STOPPED
+        told: list[Message] = [
+            HostDesktopsLost(
+                node="kvm1",
+                incident_id=incident_id,
+                desktops=(lost(back, 7), lost(stopped_again, 4), lost(left, 2, restart=False)),
+            ),
+            # What was before the host failed says nothing.
+            DesktopChanged(desktop=view(back, 6, running)),
+            DesktopStopped(desktop=view(back, 7, stopped), reason=StopReason.HOST_FAILED),
+            DesktopChanged(desktop=view(back, 8, DesktopState.STARTING, restarting=True)),
+            DesktopRestarted(desktop=view(back, 9, running)),
+            DesktopRestarted(desktop=view(stopped_again, 6, running)),
+            DesktopStopped(
+                desktop=view(stopped_again, 7, stopped, power=Power.OFF),
+                reason=StopReason.GUEST_SHUTDOWN,
+            ),
+        ]
+        await tell(site, told, seed)
+        await eventually(lambda: site.listener.of(IncidentResolved), "it is over")
+        (resolved,) = site.listener.of(IncidentResolved)
+        assert (resolved.resolution, resolved.restarted, resolved.given_up) == (
+            Resolution.RECOVERED,
+            2,
+            0,
+        )
+        assert resolved.fenced_at is not None
+        assert resolved.first_back_at is not None
+        assert resolved.all_back_at is not None
+        assert resolved.noticed_at <= resolved.fenced_at
+        assert resolved.first_back_at <= resolved.all_back_at
+        shown = (await admin.get(f"/api/v1/ha/incidents/{incident_id}")).json()
+        fates = {desktop["id"]: desktop["fate"] for desktop in shown["desktops"]}
+        assert fates == {str(back): "back", str(stopped_again): "back", str(left): "left"}
+        assert shown["detail"] == "2 desktops run again, 1 are not to be restarted."
+
+
+async def test_a_host_without_desktops_is_over_at_once(site: Any, eventually: Any) -> None:
+    async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
+        incident_id = await fenced(site, eventually, admin, site.node("kvm1"))
+        shown = (await admin.get(f"/api/v1/ha/incidents/{incident_id}")).json()
+        assert shown["state"] == "recovering"
+        await tell(site, [HostDesktopsLost(node="kvm1", incident_id=incident_id)], 1)
+        await eventually(lambda: site.listener.of(IncidentResolved), "it is over")
+        (resolved,) = site.listener.of(IncidentResolved)
+        assert (resolved.resolution, resolved.all_back_at) == (Resolution.RECOVERED, None)
+        page = await admin.get("/api/v1/ha/incidents", params={"open": True})
+        assert page.json()["total"] == 0
+
+
+async def test_desktops_that_are_given_up_are_told_of_until_they_run(
+    site: Any, eventually: Any
+) -> None:
+    back, given_up, deleted = uuid4(), uuid4(), uuid4()
+    async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
+        incident_id = await fenced(site, eventually, admin, site.node("kvm1"))
+        problem = Problem(code="desktop.given-up", detail="It failed ten times.")
+        await tell(
+            site,
+            [
+                HostDesktopsLost(
+                    node="kvm1",
+                    incident_id=incident_id,
+                    desktops=(lost(back, 3), lost(given_up, 3), lost(deleted, 3)),
+                ),
+                DesktopRestarted(desktop=view(back, 5, DesktopState.RUNNING)),
+                DesktopChanged(desktop=view(given_up, 9, DesktopState.STOPPED, problem=problem)),
+                DesktopDeleted(desktop=view(deleted, 4, DesktopState.DELETED)),
+            ],
+            4,
+        )
+        await eventually(lambda: site.listener.of(IncidentResolved), "it is over")
+        (resolved,) = site.listener.of(IncidentResolved)
+        assert (resolved.resolution, resolved.restarted, resolved.given_up) == (
+            Resolution.PARTLY,
+            1,
+            2,
+        )
+        kind = "incident.desktops-given-up"
+        raised = [("alert.raised", kind)]
+        await eventually(lambda: site.listener.alerts("kvm1", kind) == raised, "raised")
+        shown = (await admin.get(f"/api/v1/ha/incidents/{incident_id}")).json()
+        reasons = {desktop["id"]: desktop["reason"] for desktop in shown["desktops"]}
+        assert reasons[str(given_up)] == "It failed ten times."
+        assert reasons[str(deleted)] == "It was deleted."
+
+        await tell(site, [DesktopRestarted(desktop=view(given_up, 12, DesktopState.RUNNING))], 5)
+        cleared = [*raised, ("alert.cleared", kind)]
+        await eventually(lambda: site.listener.alerts("kvm1", kind) == cleared, "cleared")
