@@ -10,7 +10,7 @@ from roost_common.contracts.host import HostDesktopsLost, HostFenced, LostDeskto
 from roost_common.outbox import Transaction, UnitOfWork
 from roost_inventory import metrics
 from roost_inventory.changes import published
-from roost_inventory.fence import Fence, Verdict, verdict
+from roost_inventory.fence import Fence, Verdict, loss, verdict
 from roost_inventory.model import Desktop
 from roost_inventory.repository import Desktops, Hosts
 
@@ -62,9 +62,15 @@ class Losses:
         )
         host.note_fenced(event.agent_id)
         now = self._unit.clock.now()
-        for one in [one for one in locked if one.migration is not None]:
-            # It may run on its other node: that one is asked first.
-            one.note_fenced(fence, event.node, event.incident_id, now)
+        # One that is being moved may run on its other node: that one is asked first. The incident
+        # waits for it as for the rest, for it is not over before it runs, wherever that is.
+        moving = [one for one in locked if one.migration is not None]
+        doubtful = [
+            one
+            for one in moving
+            if one.note_fenced(fence, event.node, event.incident_id, now)
+            and loss(one.assigned()) is Verdict.RESTART
+        ]
         resting = [one for one in locked if one.migration is None]
         verdicts = [(one, verdict(fence, one.assigned())) for one in resting]
         gone = [(one, what) for one, what in verdicts if what is not Verdict.KEEP]
@@ -73,7 +79,10 @@ class Losses:
                 one.lose_host(what, now)
         for _, what in gone:
             metrics.LOST.labels(what.name.lower().replace("_", "-")).inc()
-        return [_lost(one, what) for one, what in gone]
+        return [
+            *(_lost(one, what) for one, what in gone),
+            *(_lost(one, Verdict.RESTART) for one in doubtful),
+        ]
 
 
 def _lost(desktop: Desktop, what: Verdict) -> LostDesktop:

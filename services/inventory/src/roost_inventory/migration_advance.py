@@ -95,7 +95,7 @@ def _conclude(desktop: Desktop, end: End, now: datetime, emit: Emit) -> None:
     )
     if end is End.LOST and migration.lost_with is not None:
         node, incident = migration.lost_with
-        # Whoever follows the incident has not heard of this one: it may have been moved in time.
+        # Whoever follows the incident may not have heard of this one: it might have been moved.
         lost = LostDesktop(
             desktop_id=desktop.id,
             desktop_name=desktop.name,

@@ -116,17 +116,20 @@ class Moving(Seen):
             return False
         return self.migration.hear_absence(by, at, now)
 
-    def note_fenced(self, fence: Fence, node: str, incident_id: UUID, now: datetime) -> None:
-        """One of its nodes was fenced."""
+    def note_fenced(self, fence: Fence, node: str, incident_id: UUID, now: datetime) -> bool:
+        """One of its nodes was fenced; True when it may have been lost with that one."""
         migration = self.migration
         if migration is None:
             raise ValueError(f"desktop {self.id} is not being moved")
         there = self.assigned()
         if node == migration.target:
             there = replace(there, run=migration.target_agent)
-        if verdict(fence, there) is not Verdict.KEEP:
-            migration.note_fenced(node, incident_id, now)
-            self.touch(now)
+        if verdict(fence, there) is Verdict.KEEP:
+            return False
+        migration.note_fenced(node, incident_id, now)
+        self.touch(now)
+        gone = migration.source_seen is not None and migration.source_seen.state not in UP
+        return gone or node == migration.source
 
     # --- what becomes of it -------------------------------------------------------------------
 
