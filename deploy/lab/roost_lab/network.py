@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from roost_lab.errors import LabError
 from roost_lab.process import run
@@ -107,6 +108,15 @@ def cut(node: str) -> None:
 def heal(node: str) -> None:
     """Let a node back onto the network."""
     run(["ip", "link", "set", link(node), "up"])
+
+
+def switch(node: str, state: Literal["up", "down"]) -> None:
+    """A node's own network card: without power nothing answers at its address, not even a refusal.
+
+    Unlike a cut this is the node's end of its link.
+    """
+    if Path("/run/netns", namespace(node)).exists():
+        run(["ip", "-n", namespace(node), "link", "set", "eth0", state])
 
 
 def is_cut(node: str) -> bool:

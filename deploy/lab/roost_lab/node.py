@@ -147,6 +147,7 @@ class Node:
     def start(self) -> None:
         """Boot it, where it is off, and wait until its libvirtd runs."""
         self._site.network.add(self.name, self.address)
+        network.switch(self.name, "up")
         booted = self._power.switch_on(self._site.paths.socket(self.name))
         self.wait()
         if not booted:
@@ -161,6 +162,7 @@ class Node:
     def kill(self) -> None:
         """Cut its power: SIGKILL to every process on it; returns when none is left."""
         self._power.switch_off()
+        network.switch(self.name, "down")
 
     def shut_down(self) -> None:
         """Let its programs end in good order, then cut its power; desktops are not asked."""
