@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from uuid import UUID
+
 import pytest
 
 from roost_common.contracts.base import Problem
@@ -66,6 +69,18 @@ def test_where_it_may_go(wanted: str | None, answer: str) -> None:
 
 def test_the_policy_chooses_among_those_that_fit() -> None:
     assert ask(None, policy=Policy.PACK) == "n3"
+
+
+def test_it_stays_in_its_cluster_as_long_as_that_has_room() -> None:
+    here, there = UUID(int=1), UUID(int=2)
+    hosts = [
+        replace(host("n1"), cluster=here),
+        replace(host("n2"), cluster=there),
+        replace(host("n3", used_mib=4096), cluster=here),
+    ]
+    assert ask(None, hosts) == "n3"
+    hosts[2] = replace(hosts[2], used_memory_mib=8000)
+    assert ask(None, hosts) == "n2"
 
 
 def test_why_there_is_nowhere() -> None:
