@@ -9,7 +9,7 @@ import pytest
 
 from roost_common.contracts.base import Problem
 from roost_common.contracts.host import HostCapabilities
-from roost_inventory.migration_target import target_for
+from roost_inventory.migration_target import OTHER_CLUSTER, target_for
 from roost_inventory.placement import Candidate, Demand, Overcommit, Policy
 
 SMALL = Demand(1, 1024)
@@ -71,7 +71,7 @@ def test_the_policy_chooses_among_those_that_fit() -> None:
     assert ask(None, policy=Policy.PACK) == "n3"
 
 
-def test_it_stays_in_its_cluster_as_long_as_that_has_room() -> None:
+def test_it_stays_in_its_cluster() -> None:
     here, there = UUID(int=1), UUID(int=2)
     hosts = [
         replace(host("n1"), cluster=here),
@@ -80,7 +80,8 @@ def test_it_stays_in_its_cluster_as_long_as_that_has_room() -> None:
     ]
     assert ask(None, hosts) == "n3"
     hosts[2] = replace(hosts[2], used_memory_mib=8000)
-    assert ask(None, hosts) == "n2"
+    assert ask(None, hosts) == "placement.no-capacity"
+    assert ask("n2", hosts) == OTHER_CLUSTER
 
 
 def test_why_there_is_nowhere() -> None:

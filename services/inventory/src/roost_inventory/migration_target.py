@@ -36,8 +36,7 @@ def target_for(
 ) -> str | Problem:
     """The host to move a desktop to, or why it cannot be moved. It stays in its cluster.
 
-    ``wanted`` None lets placement choose: in the cluster of its host, as long as that has room.
-    ``hosts`` are all known ones.
+    ``wanted`` None lets placement choose. ``hosts`` are all known ones.
     """
     here = next((one.cluster for one in hosts if one.name == source), None)
     strange = {one.name for one in hosts if one.cluster != here and one.name != source}
@@ -57,11 +56,7 @@ def target_for(
             code=INCOMPATIBLE,
             detail=f"A guest of {source} goes on only on a host of the same kind, and none is up.",
         )
-    cluster = next((one.cluster for one in hosts if one.name == source), None)
-    near = [one for one in fit if one.cluster == cluster]
-    chosen = choose(near, demand, overcommit=overcommit, policy=policy)
-    if isinstance(chosen, Problem):
-        chosen = choose(fit, demand, overcommit=overcommit, policy=policy)
+    chosen = choose(fit, demand, overcommit=overcommit, policy=policy)
     return _no_mistake(demand, chosen) if isinstance(chosen, Problem) else chosen.name
 
 
