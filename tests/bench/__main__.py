@@ -10,11 +10,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "deploy" / "lab"))
 
-from tests.bench import creation, events, fleet, launch  # noqa: E402
+from tests.bench import creation, events, failover, fleet, launch, managers  # noqa: E402
 from tests.bench.report import Report  # noqa: E402
 from tests.bench.servers import servers  # noqa: E402
 
-PARTS = ("events", "fleet", "launch", "creation")
+PARTS = ("events", "fleet", "failover", "launch", "creation", "managers")
 
 
 def main() -> None:
@@ -25,18 +25,22 @@ def main() -> None:
     if unknown := chosen - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     report = Report()
-    if chosen & {"events", "fleet"}:
+    if chosen & {"events", "fleet", "failover"}:
         with servers() as private:
             if "events" in chosen:
                 report.add(*asyncio.run(events.measure(private)))
             if "fleet" in chosen:
                 report.add(*asyncio.run(fleet.measure(private)))
-    if chosen & {"launch", "creation"}:
+            if "failover" in chosen:
+                report.add(*asyncio.run(failover.measure(private)))
+    if chosen & {"launch", "creation", "managers"}:
         with launch.lab() as lab:
             if "launch" in chosen:
                 report.add(*launch.measure(lab))
             if "creation" in chosen:
                 report.add(*creation.measure(lab))
+            if "managers" in chosen:
+                report.add(*managers.measure(lab))
     report.write(ROOT / ".roost" / "bench.json")
 
 

@@ -1,4 +1,4 @@
-"""Fifty agents with the fake driver in one process: ``python -m tests.bench.agents URL COUNT``."""
+"""Agents with the fake driver in one process: ``python -m tests.bench.agents URL COUNT NAME``."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from roost_host_agent.bootstrap import build_agent
 from roost_host_agent.settings import DriverName, Settings
 
 
-async def run(amqp_url: str, count: int) -> None:
-    """Run until terminated."""
+async def run(amqp_url: str, count: int, name: str) -> None:
+    """Nodes called NAME0, NAME1 …, until terminated."""
     async with asyncio.TaskGroup() as group:
         for number in range(count):
             settings = Settings(
                 amqp_url=SecretStr(amqp_url),
-                node=f"bench-{number}",
+                node=f"{name}{number}",
                 address="127.0.0.1",
                 driver=DriverName.FAKE,
             )
@@ -28,4 +28,4 @@ async def run(amqp_url: str, count: int) -> None:
 
 if __name__ == "__main__":
     log.configure("bench-agents", "warning")
-    uvloop.run(run(sys.argv[1], int(sys.argv[2])))
+    uvloop.run(run(sys.argv[1], int(sys.argv[2]), sys.argv[3]))

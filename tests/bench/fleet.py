@@ -20,6 +20,7 @@ from time import monotonic, perf_counter
 
 import httpx
 import psutil
+from cryptography.fernet import Fernet
 from tests.bench.report import Figure, percentile
 from tests.bench.servers import Servers, free_port
 
@@ -36,13 +37,13 @@ CENTRAL = ("broker", "inventory", "imaging", "ha-monitor")
 
 async def measure(servers: Servers) -> list[Figure]:
     """First launches (a free desktop is claimed) and later ones (the same desktop again)."""
-    async with _fleet(servers) as fleet:
-        users = await _pool_of(fleet)
-        first = await asyncio.to_thread(_launch_all, fleet.port, users, 1)
+    async with fleet(servers, agents=AGENTS) as site:
+        users = await _pool_of(site)
+        first = await asyncio.to_thread(_launch_all, site.port, users, 1)
         before = _processor_s()
-        again = await asyncio.to_thread(_launch_all, fleet.port, users, LAUNCHES_EACH)
+        again = await asyncio.to_thread(_launch_all, site.port, users, LAUNCHES_EACH)
         spent = {name: s - before.get(name, 0) for name, s in _processor_s().items()}
-        resident = psutil.Process(fleet.pids["broker"]).memory_info().rss / (1 << 20)
+        resident = psutil.Process(site.pids["broker"]).memory_info().rss / (1 << 20)
     wanted = "at least 100"
     return [
         Figure("first launches, 50 agents", "/s", len(first[0]) / first[1], wanted=wanted),
@@ -72,7 +73,7 @@ def _processor_s() -> dict[str, float]:
 
 
 @dataclass
-class _Fleet:
+class Fleet:
     """The services' HTTP, as an administrator, their processes, and where images come from."""
 
     root: Path
@@ -83,35 +84,56 @@ class _Fleet:
 
 
 @asynccontextmanager
-async def _fleet(servers: Servers) -> AsyncIterator[_Fleet]:
-    servers.postgres.create_database("fleet")
+async def fleet(
+    servers: Servers,
+    *,
+    agents: int,
+    settings: Callable[[str, Path], dict[str, str]] = lambda _service, _root: {},
+) -> AsyncIterator[Fleet]:
+    """All services on a database of their own, and so many agents; ``settings`` adds to a
+    service's settings, without their prefix."""
+    database = f"fleet_{secrets.token_hex(4)}"
+    servers.postgres.create_database(database)
     async with AsyncExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="roost-fleet-")))
         password = secrets.token_urlsafe(16)
         (root / "key.pem").write_bytes(new_signing_key())
         (root / "password").write_text(password)
+        (root / "sealing-key").write_bytes(Fernet.generate_key())
         for folder in ("storage", "import"):
             (root / folder).mkdir()
         ports = {service: free_port() for service in CENTRAL}
-        fleet = _Fleet(root, ports["broker"])
+        site = Fleet(root, ports["broker"])
         for service in CENTRAL:
-            environment = _environment(service, servers, ports, root)
+            environment = _environment(
+                service, servers.postgres.url(database), servers.amqp_url, ports, root
+            )
+            prefix = _prefix(service)
+            extra = settings(service, root)
+            environment |= {prefix + name: value for name, value in extra.items()}
             module = f"roost_{service.replace('-', '_')}"
             subprocess.run([sys.executable, "-m", module, "migrate"], env=environment, check=True)
-            fleet.pids[service] = _start(stack, [sys.executable, "-m", module], environment)
+            site.pids[service] = _start(stack, [sys.executable, "-m", module], environment)
             url = f"http://127.0.0.1:{ports[service]}"
-            fleet.clients[service] = await stack.enter_async_context(
+            site.clients[service] = await stack.enter_async_context(
                 httpx.AsyncClient(base_url=url, timeout=60, trust_env=False)
             )
-        agents = [sys.executable, "-m", "tests.bench.agents", servers.amqp_url, str(AGENTS)]
-        _start(stack, agents, dict(os.environ))
-        for client in fleet.clients.values():
-            await _until(partial(_ready, client), 60)
+        nodes = [
+            sys.executable,
+            "-m",
+            "tests.bench.agents",
+            servers.amqp_url,
+            str(agents),
+            "bench-",
+        ]
+        _start(stack, nodes, dict(os.environ))
+        for client in site.clients.values():
+            await until(partial(_ready, client), 60)
         form = {"username": "admin", "password": password}
-        token = await _log_on(fleet.clients["broker"], form)
-        for client in fleet.clients.values():
+        token = await _log_on(site.clients["broker"], form)
+        for client in site.clients.values():
             client.headers["Authorization"] = f"Bearer {token}"
-        yield fleet
+        yield site
 
 
 def _start(stack: AsyncExitStack, command: list[str], environment: dict[str, str]) -> int:
@@ -125,12 +147,16 @@ def _start(stack: AsyncExitStack, command: list[str], environment: dict[str, str
     return process.pid
 
 
+def _prefix(service: str) -> str:
+    return f"ROOST_{service.replace('-', '_').upper()}_"
+
+
 def _environment(
-    service: str, servers: Servers, ports: dict[str, int], root: Path
+    service: str, database_url: str, amqp_url: str, ports: dict[str, int], root: Path
 ) -> dict[str, str]:
     settings = {
-        "DATABASE_URL": servers.postgres.url("fleet"),
-        "AMQP_URL": servers.amqp_url,
+        "DATABASE_URL": database_url,
+        "AMQP_URL": amqp_url,
         "LISTEN": f"127.0.0.1:{ports[service]}",
         "JWKS_URL": f"http://127.0.0.1:{ports['broker']}/api/v1/auth/jwks",
         "LOG_LEVEL": "warning",
@@ -142,9 +168,10 @@ def _environment(
         },
         "inventory": {"AUTO_APPROVE": "bench-*"},
         "imaging": {"IMPORT_DIR": root / "import", "STORAGE_ROOT": root / "storage"},
+        "ha-monitor": {"SECRET_KEY_FILE": root / "sealing-key"},
     }
     settings |= {name: str(value) for name, value in own.get(service, {}).items()}
-    prefix = f"ROOST_{service.replace('-', '_').upper()}_"
+    prefix = _prefix(service)
     return {**os.environ, **{prefix + name: value for name, value in settings.items()}}
 
 
@@ -155,7 +182,8 @@ async def _ready(client: httpx.AsyncClient) -> bool:
         return False
 
 
-async def _until(question: Callable[[], Awaitable[bool]], deadline_s: float) -> None:
+async def until(question: Callable[[], Awaitable[bool]], deadline_s: float) -> None:
+    """Ask five times a second; raises `TimeoutError`."""
     deadline = monotonic() + deadline_s
     while not await question():
         if monotonic() > deadline:
@@ -163,12 +191,12 @@ async def _until(question: Callable[[], Awaitable[bool]], deadline_s: float) -> 
         await asyncio.sleep(0.2)
 
 
-async def _pool_of(fleet: _Fleet) -> list[str]:
-    """A pool with a running desktop for each user; returns the users' tokens."""
-    admin, imaging = fleet.clients["broker"], fleet.clients["imaging"]
+async def import_template(site: Fleet) -> None:
+    """A template that is called bench, and holds nothing."""
+    imaging = site.clients["imaging"]
     created = await imaging.post("/api/v1/storage", json={"name": "bench", "path": "bench"})
     created.raise_for_status()
-    image = fleet.root / "import" / "bench.qcow2"
+    image = site.root / "import" / "bench.qcow2"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", image, "64M"], check=True)
     body = {"name": "bench", "os": "linux", "source": {"path": "bench.qcow2"}}
     job = (await imaging.post("/api/v1/templates", json=body)).raise_for_status()
@@ -177,7 +205,13 @@ async def _pool_of(fleet: _Fleet) -> list[str]:
         state = (await imaging.get(job.headers["location"])).json()["state"]
         return bool(state == "done")
 
-    await _until(imported, 60)
+    await until(imported, 60)
+
+
+async def _pool_of(site: Fleet) -> list[str]:
+    """A pool with a running desktop for each user; returns the users' tokens."""
+    await import_template(site)
+    admin = site.clients["broker"]
     passwords = {f"user{number}": secrets.token_urlsafe(12) for number in range(USERS)}
     for name, password in passwords.items():
         answer = await admin.post("/api/v1/users", json={"name": name, "password": password})
@@ -197,7 +231,7 @@ async def _pool_of(fleet: _Fleet) -> list[str]:
     async def accepted() -> bool:
         return (await admin.post("/api/v1/pools", json=pool)).status_code == 201
 
-    await _until(accepted, 60)  # the template's event may still be on its way
+    await until(accepted, 60)  # the template's event may still be on its way
     entitled = [{"user": name} for name in passwords]
     (await admin.put("/api/v1/pools/bench/entitlements", json=entitled)).raise_for_status()
 
@@ -205,7 +239,7 @@ async def _pool_of(fleet: _Fleet) -> list[str]:
         found = (await admin.get("/api/v1/pools/bench")).json()
         return bool(found["desktops"]["free"] == USERS)
 
-    await _until(filled, 300)
+    await until(filled, 300)
     forms = [{"username": name, "password": password} for name, password in passwords.items()]
     return [await _log_on(admin, form) for form in forms]
 
