@@ -59,6 +59,9 @@ class Domain:
         (RUNS, OUT, Passage.LEAVING),
         # The last moment: the source is held, and nobody there may let it go.
         (HELD, OUT, Passage.LEAVING),
+        # All of it is sent, and the target has not said yet that it runs there.
+        (HELD, OUT | {"type": libvirt.VIR_DOMAIN_JOB_COMPLETED}, Passage.LEAVING),
+        (RUNS, OUT | {"type": libvirt.VIR_DOMAIN_JOB_CANCELLED}, None),
         # A source that its libvirtd could not let go on is nobody's secret.
         (HELD, IDLE, None),
         # An ordinary start.
@@ -67,6 +70,9 @@ class Domain:
         (RUNS, IDLE, None),
         (RUNS, libvirt.VIR_ERR_OPERATION_INVALID, None),
         (RUNS, libvirt.VIR_ERR_NO_SUPPORT, None),
+        # It was held, and was gone when it was looked at closer.
+        (HELD, libvirt.VIR_ERR_OPERATION_INVALID, Passage.LEFT),
+        (HELD, libvirt.VIR_ERR_NO_DOMAIN, Passage.LEFT),
         (BY_A_USER, IDLE, None),
         (LEFT, IDLE, Passage.LEFT),
     ],

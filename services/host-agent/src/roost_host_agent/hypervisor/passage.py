@@ -20,7 +20,7 @@ HELD: Final = frozenset(
 )
 """States and reasons of a domain that may be arriving."""
 _LEFT: Final = (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED)
-_ACTIVE_JOBS: Final = frozenset({libvirt.VIR_DOMAIN_JOB_BOUNDED, libvirt.VIR_DOMAIN_JOB_UNBOUNDED})
+_OVER: Final = frozenset({libvirt.VIR_DOMAIN_JOB_FAILED, libvirt.VIR_DOMAIN_JOB_CANCELLED})
 
 
 class Passage(StrEnum):
@@ -54,14 +54,16 @@ def of(domain: libvirt.virDomain, state: tuple[int, int], *, marked: bool) -> Pa
         if error.get_error_code() in {
             libvirt.VIR_ERR_OPERATION_INVALID,  # it does not run any more
             libvirt.VIR_ERR_NO_DOMAIN,
-            libvirt.VIR_ERR_NO_SUPPORT,  # the mock
+            libvirt.VIR_ERR_NO_SUPPORT,  # the mock, which holds nothing
         }:
-            return None
+            # What was held when its state was read is gone: the switch came between.
+            return Passage.LEFT if held else None
         raise
-    leaves = (
-        job.get("type") in _ACTIVE_JOBS
-        and job.get("operation") == libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
-    )
+    kind = job.get("type", libvirt.VIR_DOMAIN_JOB_NONE)
+    # One that QEMU has completed is not over: the target has yet to say that the guest runs there.
+    if kind == libvirt.VIR_DOMAIN_JOB_NONE or kind in _OVER:
+        return None
+    leaves = job.get("operation") == libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
     return Passage.LEAVING if leaves else None
 
 
