@@ -70,7 +70,7 @@ class Demo:
             for name in wanted & hosts.keys():
                 if hosts[name]["state"] == "pending_approval":
                     self._call("POST", f"/hosts/{name}/approve")
-                if hosts[name]["state"] == "maintenance":
+                if hosts[name]["state"] in ("maintenance", "preparing_maintenance"):
                     self._call("POST", f"/hosts/{name}/activate")
             return all(hosts.get(name, {}).get("state") == "up" for name in wanted)
 

@@ -18,7 +18,16 @@ from roost_lab.supervisor import Program, Supervisor
 
 ROUTES: Final = {
     "broker": ("auth", "me", "launch", "sessions", "pools", "users", "groups"),
-    "inventory": ("hosts", "clusters", "desktops", "search", "events", "stream", "bulk"),
+    "inventory": (
+        "hosts",
+        "clusters",
+        "desktops",
+        "migrations",
+        "search",
+        "events",
+        "stream",
+        "bulk",
+    ),
     "imaging": ("storage", "templates", "images", "snapshots", "backups", "jobs"),
     "ha-monitor": ("ha",),
 }
