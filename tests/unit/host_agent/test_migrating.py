@@ -18,8 +18,9 @@ from roost_common.contracts.migration import (
     MigrationProgress,
 )
 from roost_common.errors import Outage
-from roost_common.testing.bus import FakeBus
+from roost_common.testing.bus import FakeBus, twice_and_out_of_order
 from roost_common.testing.clock import FakeClock
+from roost_host_agent.handlers import Handlers, Trust
 from roost_host_agent.hypervisor.driver import DomainView
 from roost_host_agent.hypervisor.fake import FakeHypervisor, Personality
 from roost_host_agent.migrating import Migrating
@@ -332,9 +333,7 @@ async def test_a_command_for_another_run_of_the_agent_is_dropped(pair: Pair) -> 
 
 async def test_a_third_waits_for_the_first_two() -> None:
     pair = Pair()
-    pair.source.driver.personality = Personality.NEVER
     boots = {uuid4(): uuid4() for _ in range(3)}
-    pair.source.driver.personality = Personality.NORMAL
     for desktop_id, boot_id in boots.items():
         await pair.source.driver.start(wanted(desktop_id), boot_id)
     pair.source.driver.personality = Personality.NEVER
@@ -438,3 +437,16 @@ async def test_the_end_is_told_when_the_bus_is_back(pair: Pair) -> None:
     await eventually(gone, "it is gone", 5)
     pair.source.bus.connected = True
     assert await pair.source.end(command.migration_id) is None
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_commands_twice_and_in_any_order_leave_one_guest(pair: Pair, seed: int) -> None:
+    pair.source.driver.personality = Personality.SLOW
+    host = pair.source
+    handlers = Handlers(host.driver, host.reconciler, Trust(), migrating=host.migrating)
+    command = pair.move()
+    cancel = CancelMigration(migration_id=command.migration_id, desktop_id=pair.desktop_id)
+    await twice_and_out_of_order(handlers.command, [command, cancel, pair.command], seed)
+    await host.end(command.migration_id)
+    here, there = await host.view(pair.desktop_id), await pair.target.view(pair.desktop_id)
+    assert [view.mark.boot_id for view in (here, there) if view is not None] == [pair.boot_id]
