@@ -117,6 +117,17 @@ class DomainPower:
         facts = None if domain is None else self._reader.facts(domain)
         if domain is None or facts is None:
             return
+        with _unless_it_went():
+            self._remove(conn, domain, facts, generation, stop_by)
+
+    def _remove(
+        self,
+        conn: libvirt.virConnect,
+        domain: libvirt.virDomain,
+        facts: DomainFacts,
+        generation: int,
+        stop_by: datetime | None,
+    ) -> None:
         if passage.now(domain) is Passage.LEAVING:
             _stay(domain)
         if domain.isActive() and stop_by is not None:
@@ -124,7 +135,7 @@ class DomainPower:
             with _unless_it_ended(domain):
                 # Also for the time after it has ended, so that it is known why.
                 write_mark(domain, mark, _LIVE | _CONFIG)
-                self._reader.forget(desktop_id)
+                self._reader.forget(facts.mark.desktop_id)
                 domain.shutdown()
                 return
         _destroy(domain)
@@ -161,6 +172,16 @@ def _unless_it_ended(domain: libvirt.virDomain) -> Iterator[None]:
         yield
     except libvirt.libvirtError as error:
         if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID or domain.isActive():
+            raise
+
+
+@contextmanager
+def _unless_it_went() -> Iterator[None]:
+    """What migrates may be gone between two calls: then there is nothing to remove any more."""
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
             raise
 
 
