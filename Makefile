@@ -47,7 +47,12 @@ requirements: ## pin every dependency again
 .PHONY: test
 test: $(VENV) ## all tests, on real servers, guests and screens
 	@deploy/lab/packages
-	$(PY) -m pytest -q $(ARGS)
+	$(PY) -m pytest -q -m "not chaos" $(ARGS)
+
+.PHONY: chaos
+chaos: $(VENV) ## every way in which hosts and managers fail, on the lab: half an hour
+	@deploy/lab/packages
+	$(PY) -m pytest -q -m chaos tests/e2e $(ARGS)
 
 .PHONY: test-fast
 test-fast: $(VENV) ## the tests that need no server

@@ -100,7 +100,7 @@ class Stand:
         eventually(self.is_whole, WHOLE_S, "every node is up and every desktop runs once")
 
     def is_whole(self) -> bool:
-        """Nothing is left of what happened."""
+        """Nothing is left of what happened, nothing to come, and each desktop runs once."""
         hosts = {one["name"]: one["state"] for one in self.admin.items("/hosts")}
         up = all(hosts.get(node) == "up" for node in self.lab.nodes)
         quiet = not self.admin.items("/ha/incidents", open="true")

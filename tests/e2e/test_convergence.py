@@ -9,10 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
-import pytest
 from tests.e2e.site import Api, Lab, NewPool, NewUser, eventually
-
-pytestmark = pytest.mark.chaos
 
 DESKTOPS = 20
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from tests.e2e.site import Api, Lab, NewScreen, eventually, pool_for_a_while, users_for_a_while
 from tests.e2e.stand import FAILED_S, WHOLE_S, Stand, lab_up
-
-pytestmark = pytest.mark.chaos
 
 DESKTOPS = 3
 
@@ -90,6 +89,7 @@ def test_a_host_dies_and_its_user_gets_the_desktop_back_with_what_was_saved(
     assert again["id"] == session["id"]
 
 
+@pytest.mark.chaos
 def test_two_hosts_die_at_once(stand: Stand) -> None:
     dead = stand.lab.nodes[:2]
     known = {node: len(stand.incidents(node)) for node in dead}
@@ -101,20 +101,24 @@ def test_two_hosts_die_at_once(stand: Stand) -> None:
     assert {one["host"] for one in stand.desktops().values()} == {stand.lab.nodes[2]}
 
 
-@pytest.mark.parametrize("personality", ["fails", "lies"])
-def test_without_proof_nothing_is_restarted_until_a_person_gives_it(
-    stand: Stand, personality: str
-) -> None:
-    node = stand.busiest()
-    lost, known = stand.on(node), len(stand.incidents(node))
-    stand.lab.fence_device(node, personality)
-    stand.lab.node(node, "kill")
+def awaiting(stand: Stand, node: str, known: int) -> dict[str, Any]:
+    """The incident that asks for a person; nothing of the node runs elsewhere."""
+    lost = stand.on(node)
     incident = stand.incident(node, known, state="awaiting-confirmation")
     assert all(not attempt["fenced"] for attempt in incident["attempts"])
     assert {stand.desktops()[key]["state"] for key in lost} == {"unknown"}
     alerts = [one["alert"] for one in stand.admin.items("/ha/alerts", open="true")]
     assert "host.unfenced" in alerts
+    return incident
 
+
+@pytest.mark.chaos
+def test_a_device_that_fails_leaves_it_to_a_person(stand: Stand) -> None:
+    node = stand.busiest()
+    known = len(stand.incidents(node))
+    stand.lab.fence_device(node, "fails")
+    stand.lab.node(node, "kill")
+    incident = awaiting(stand, node, known)
     path = f"/ha/incidents/{incident['id']}/confirm"
     confirmed = stand.admin.call("POST", path, 200).json()
     assert confirmed["confirmed_by"] == stand.admin.user
@@ -123,6 +127,21 @@ def test_without_proof_nothing_is_restarted_until_a_person_gives_it(
     eventually(stand.each_runs_once, FAILED_S, "each runs once")
 
 
+@pytest.mark.chaos
+def test_a_device_that_lies_is_not_believed(stand: Stand) -> None:
+    node = stand.busiest()
+    known = len(stand.incidents(node))
+    stand.lab.fence_device(node, "lies")
+    stand.lab.node(node, "cut")
+    awaiting(stand, node, known)
+    assert stand.domains_on(node), "it lives, with all that it had"
+    stand.lab.fence_device(node, "works")
+    incident = stand.incident(node, known, state="resolved", resolution="recovered")
+    assert incident["fenced_by"] == "device", "it is tried again"
+    eventually(stand.each_runs_once, FAILED_S, "each runs once")
+
+
+@pytest.mark.chaos
 def test_a_living_host_cannot_be_declared_dead(stand: Stand, without_devices: None) -> None:
     node = stand.busiest()
     known, before = len(stand.incidents(node)), stand.runs()
@@ -142,6 +161,7 @@ def armed(lab: Lab, node: str) -> bool:
     return lease["deadline_boottime"] is not None
 
 
+@pytest.mark.chaos
 def test_a_host_that_is_cut_off_for_longer_than_its_lease_keeps_nothing(
     stand: Stand, without_devices: None
 ) -> None:
@@ -182,6 +202,7 @@ def frozen_bus(lab: Lab, _node: str) -> None:
     wait(10)
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("trouble", [frozen_agent, frozen_libvirtd, killed_agent, frozen_bus])
 def test_trouble_that_is_no_dead_host_fences_nobody(
     stand: Stand, trouble: Callable[[Lab, str], None]
@@ -196,6 +217,7 @@ def test_trouble_that_is_no_dead_host_fences_nobody(
         assert all(one["fenced_at"] is None for one in new), new
 
 
+@pytest.mark.chaos
 def test_what_does_not_fit_waits_and_is_told(stand: Stand) -> None:
     """Every desktop so large that a node carries one of them."""
     node, *others = stand.lab.nodes

@@ -12,8 +12,6 @@ import httpx
 import pytest
 from tests.e2e.site import Api, Lab, NewPool, NewScreen, NewUser, eventually
 
-pytestmark = pytest.mark.chaos
-
 SETTLED_S = 60.0
 
 
@@ -74,7 +72,7 @@ def working(lab: Lab) -> Iterator[Work]:
         thread.join(timeout=30)
 
 
-@pytest.mark.parametrize("machine", [1, 2])
+@pytest.mark.parametrize("machine", [1, pytest.param(2, marks=pytest.mark.chaos)])
 def test_a_machine_with_a_copy_of_everything_dies(
     *,
     lab: Lab,
@@ -115,6 +113,7 @@ def test_a_machine_with_a_copy_of_everything_dies(
         assert len(admin.items("/ha/incidents")) == incidents, "no host was called dead for it"
 
 
+@pytest.mark.chaos
 def test_a_host_fails_while_half_of_the_managers_are_dead(
     lab: Lab, admin: Api, new_user: NewUser, new_pool: NewPool
 ) -> None:

@@ -9,8 +9,6 @@ import pytest
 from tests.e2e.site import Api, Lab, NewPool, NewScreen, NewUser, eventually
 from tests.e2e.stand import FAILED_S, WHOLE_S, Stand
 
-pytestmark = pytest.mark.chaos
-
 
 @pytest.fixture
 def stand(lab: Lab, admin: Api, new_user: NewUser, new_pool: NewPool) -> Iterator[Stand]:
@@ -66,6 +64,7 @@ def test_a_user_keeps_the_screen_while_the_desktop_moves(
     screen.shows("mark moved")
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("dies", ["source", "target"])
 def test_a_host_that_dies_meanwhile_leaves_one_desktop(stand: Stand, dies: str) -> None:
     [ann] = stand.users
@@ -87,6 +86,7 @@ def test_a_host_that_dies_meanwhile_leaves_one_desktop(stand: Stand, dies: str) 
     assert session_of(ann)["id"] == session["id"], "it is still the user's"
 
 
+@pytest.mark.chaos
 def test_a_host_is_emptied_for_maintenance_and_takes_desktops_again(stand: Stand) -> None:
     [desktop] = stand.desktops().values()
     source = desktop["host"]
