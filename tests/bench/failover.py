@@ -133,7 +133,7 @@ async def _failure(servers: Servers, site: Fleet, size: int) -> list[Figure]:
 
         async def run() -> bool:
             found = (await inventory.get(f"/api/v1/desktops?pool={pool}")).json()
-            return sum(one["state"] == "running" for one in found["items"]) == size
+            return bool(sum(one["state"] == "running" for one in found["items"]) == size)
 
         await until(run, WITHIN_S)
         for node in others:

@@ -32,8 +32,8 @@ from roost_common.contracts.host import HostBeat, HostReport
 from roost_common.errors import Conflict, Unavailable
 from roost_common.service import running
 from roost_host_agent.bootstrap import Agent, build, build_agent
-from roost_host_agent.hypervisor.driver import Hypervisor
 from roost_host_agent.hypervisor.fake import FakeHypervisor, Personality
+from roost_host_agent.hypervisor.migration import MigratingHypervisor
 from roost_host_agent.settings import Settings
 
 pytestmark = pytest.mark.integration
@@ -101,7 +101,7 @@ def settings(amqp_url: str, **values: Any) -> Settings:
 
 @asynccontextmanager
 async def agent(
-    amqp_url: str, hypervisor: Hypervisor | None = None, **values: Any
+    amqp_url: str, hypervisor: MigratingHypervisor | None = None, **values: Any
 ) -> AsyncIterator[Agent]:
     """Runs inside the block; leaving it is the agent's sudden end."""
     made = build_agent(settings(amqp_url, **values), driver=hypervisor)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roost_ha_monitor.detector import Pulse
-from roost_ha_monitor.lease_policy import armed
+from roost_ha_monitor.lease_policy import armed, may_arm
 from roost_ha_monitor.lease_watch import Written, due
 
 AGENT, LEASE_S, MARGIN_S = UUID(int=7), 45.0, 10.0
@@ -69,6 +69,7 @@ def test_it_counts_from_the_arrival_of_a_beat_that_was_late() -> None:
         {"known": pulse(), "written": Written(armed=False, agent_id=AGENT)},
         {"known": pulse(), "written": Written(armed=True, agent_id=uuid4())},
         {"known": pulse(), "written": Written(armed=True, agent_id=None)},
+        {"known": pulse(), "written": Written(armed=True, agent_id=AGENT, armed_sequence=1)},
         {"known": pulse(), "observing_since": None},
         {"known": pulse(), "leading_since": None},
     ],
@@ -109,3 +110,9 @@ def test_nobody_is_armed_while_nodes_see_different_directories() -> None:
     assert armed(same, (), disarmed=False) == {"kvm1", "kvm2"}
     assert armed(same | {"kvm3": pulse(witness=there)}, (), disarmed=False) == frozenset()
     assert armed(same | {"kvm3": pulse(witness=None)}, (), disarmed=False) == frozenset()
+
+
+def test_a_node_is_armed_anew_only_when_it_says_that_it_is_not() -> None:
+    assert may_arm(pulse(lease_armed=False), armed_already=False)
+    assert not may_arm(pulse(), armed_already=False)
+    assert may_arm(pulse(), armed_already=True)
