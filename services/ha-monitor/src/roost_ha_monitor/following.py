@@ -32,7 +32,6 @@ from roost_ha_monitor.granting import Granting
 from roost_ha_monitor.incident import Decision, Facts, Move
 from roost_ha_monitor.journal import IncidentJournal
 from roost_ha_monitor.leading import Leading
-from roost_ha_monitor.lease_watch import Written
 from roost_ha_monitor.model import Host, Incident
 from roost_ha_monitor.node_tasks import NodeTasks
 from roost_ha_monitor.recovering import Recovering
@@ -131,7 +130,7 @@ class Following:
                 now=now,
                 beats=host.health is not Health.DOWN,
                 devices=len(await FenceDevices(transaction.session).of(node)),
-                lease_left_s=self._granting.lease_left_s(node, Written(host.armed, host.agent_id)),
+                lease_left_s=self._granting.lease_left_s(node, host.written),
                 disarmed=await Armings(transaction.session).disarmed(),
                 held_back="" if row.forced_by else held_back,
             )

@@ -4,13 +4,18 @@ What the rows say of a node's lease is changed *before* the grants that it speak
 both directions: `lease_watch` counts on a lease only where the row says armed, and by then no
 unarmed grant has gone out since; and a row says unarmed before the first unarmed grant goes. The
 row also learns of a new run of the agent before that run is granted anything.
+
+A beat is granted once, and only by a copy that led when it came: then of two grants the one that
+was meant later names the later beat, whichever copy sent it, and the node ignores the other.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final, Protocol
+from uuid import UUID
 
 from roost_common import log
 from roost_common.clock import Clock
@@ -63,6 +68,7 @@ class Granting:
         self._fresh_s = fresh_s
         self._margin_s = margin_s
         self._written: dict[str, Leased] = {}
+        self._granted: dict[str, tuple[UUID, int]] = {}
 
     @property
     def loops(self) -> list[Loop]:
@@ -83,7 +89,7 @@ class Granting:
             known = self._written.get(node)
             if known is None:
                 return None
-            written = Written(known.armed, known.agent_id)
+            written = Written(known.armed, known.agent_id, known.armed_sequence)
         now = self._clock.monotonic()
         at = due(
             self._ears.pulses.get(node),
@@ -97,7 +103,8 @@ class Granting:
     async def grant(self) -> None:
         """One turn. Raises `Unavailable` while the database is away: nobody is granted then."""
         now = self._clock.monotonic()
-        if self._leading.since is None or self._ears.observing_since(now) is None:
+        leading_since = self._leading.since
+        if leading_since is None or self._ears.observing_since(now) is None:
             self._written = {}
             return
         async with self._unit() as transaction:
@@ -106,13 +113,13 @@ class Granting:
             with_device = (await FenceDevices(transaction.session).counts()).keys()
             disarmed = await Armings(transaction.session).disarmed()
             beating = self._beating(now)
-            armed = lease_policy.armed(beating, with_device, disarmed=disarmed)
-            changed = {
-                node: leased
-                for node, pulse in beating.items()
-                if (leased := Leased(pulse.agent_id, pulse.address, node in armed))
-                != self._written[node]
+            wanted = lease_policy.armed(beating, with_device, disarmed=disarmed)
+            fresh = self._fresh(beating, leading_since)
+            leases = {
+                node: self._leased(node, pulse, wanted=node in wanted)
+                for node, pulse in fresh.items()
             }
+            changed = {n: leased for n, leased in leases.items() if leased != self._written[n]}
             await hosts.lease(changed)
         for node, leased in changed.items():
             before = self._written[node]
@@ -122,8 +129,9 @@ class Granting:
         if not self._leading.held:
             # The database took so long that another copy may lead by now.
             return
+        self._granted |= {node: (pulse.agent_id, pulse.sequence) for node, pulse in fresh.items()}
         await asyncio.gather(
-            *(self._send(node, pulse, armed=node in armed) for node, pulse in beating.items())
+            *(self._send(node, fresh[node], armed=leased.armed) for node, leased in leases.items())
         )
 
     def _beating(self, now: float) -> dict[str, Pulse]:
@@ -132,6 +140,22 @@ class Granting:
             for node, pulse in self._ears.pulses.items()
             if node in self._written and now - pulse.heard_at < self._fresh_s
         }
+
+    def _fresh(self, beating: Mapping[str, Pulse], leading_since: float) -> dict[str, Pulse]:
+        """Those whose last beat has not been granted, and came while this copy led."""
+        return {
+            node: pulse
+            for node, pulse in beating.items()
+            if pulse.arrived_at > leading_since
+            and self._granted.get(node) != (pulse.agent_id, pulse.sequence)
+        }
+
+    def _leased(self, node: str, pulse: Pulse, *, wanted: bool) -> Leased:
+        before = self._written[node]
+        stays = before.armed and before.agent_id == pulse.agent_id
+        armed = wanted and lease_policy.may_arm(pulse, armed_already=stays)
+        sequence = (before.armed_sequence if stays else pulse.sequence) if armed else 0
+        return Leased(pulse.agent_id, pulse.address, armed, sequence)
 
     async def _send(self, node: str, pulse: Pulse, *, armed: bool) -> None:
         granted = LeaseGranted(

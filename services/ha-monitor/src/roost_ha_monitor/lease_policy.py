@@ -22,3 +22,14 @@ def armed(
     return frozenset(
         node for node, pulse in pulses.items() if pulse.lease_s > 0 and node not in with_device
     )
+
+
+def may_arm(pulse: Pulse, *, armed_already: bool) -> bool:
+    """Whether a node that is to be armed may be, with this beat; ``armed_already``: its row says
+    armed for this run.
+
+    From unarmed to armed only with a beat that says unarmed: an unarmed grant may still be on its
+    way to a node whose beat says armed, and that beat must not be counted on later for a grant
+    that the node has given up meanwhile.
+    """
+    return armed_already or not pulse.lease_armed

@@ -31,6 +31,8 @@ class Written:
     """Armed grants may have been sent, and no unarmed one since."""
     agent_id: UUID | None
     """The last run of its agent that was heard by who decided."""
+    armed_sequence: int = 0
+    """Of the last beat of that run before the first armed grant: it said unarmed."""
 
 
 def due(
@@ -44,12 +46,15 @@ def due(
     """From when on the lease is sure to be over, as monotonic time; None: it never is.
 
     It counts only where the last beat said that the node holds an armed grant, this copy heard
-    that beat itself, and the row knows of no later run and of no disarming.
+    that beat itself, and the row knows of no later run, of no disarming, and of no arming anew
+    since that beat.
     """
     if pulse is None or observing_since is None or leading_since is None:
         return None
     if not (pulse.lease_armed and pulse.lease_s > 0):
         return None
     if not written.armed or written.agent_id != pulse.agent_id:
+        return None
+    if pulse.sequence <= written.armed_sequence:
         return None
     return max(pulse.arrived_at, observing_since, leading_since) + pulse.lease_s + margin_s

@@ -19,6 +19,7 @@ from roost_common.contracts.host import (
     HostUp,
 )
 from roost_common.errors import Conflict
+from roost_ha_monitor.lease_watch import Written
 from roost_ha_monitor.model.base import Base
 
 _FACTS: dict[Health, type[HealthFact]] = {
@@ -54,6 +55,8 @@ class Host(Base):
     armed: Mapped[bool] = mapped_column(default=False)
     """Armed grants may have been sent to it, and no unarmed one since: changed *before* they
     are, either way (`granting`)."""
+    armed_sequence: Mapped[int] = mapped_column(sa.BigInteger, default=0)
+    """See `lease_watch.Written`."""
     waking: Mapped[bool] = mapped_column(default=False)
     """It is off and was switched on."""
 
@@ -69,6 +72,11 @@ class Host(Base):
         self.health, self.sequence, self.since, self.reason = health, sequence, since, reason
         self.probation, self.waking = probation, False
         return _FACTS[health](node=self.node, sequence=sequence, since=since, reason=reason)
+
+    @property
+    def written(self) -> Written:
+        """What is written of its lease."""
+        return Written(self.armed, self.agent_id, self.armed_sequence)
 
     def remove(self, now: datetime, by: str) -> None:
         """Watch it no more. Raises `Conflict` (``ha.host-beats``) while it beats.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -23,6 +23,7 @@ class Leased:
     agent_id: UUID | None
     address: str
     armed: bool
+    armed_sequence: int
 
 
 class Hosts:
@@ -73,18 +74,19 @@ class Hosts:
 
     async def leases(self) -> dict[str, Leased]:
         """What is written of every watched host's lease, by name."""
-        chosen = sa.select(Host.node, Host.agent_id, Host.address, Host.armed)
+        chosen = sa.select(Host.node, Host.agent_id, Host.address, Host.armed, Host.armed_sequence)
         rows = await self._session.execute(chosen.where(Host.health.is_not(None)))
-        return {row.node: Leased(row.agent_id, row.address, row.armed) for row in rows}
+        return {
+            row.node: Leased(row.agent_id, row.address, row.armed, row.armed_sequence)
+            for row in rows
+        }
 
     async def lease(self, leases: Mapping[str, Leased]) -> None:
         """Write that; before the grants that it speaks of."""
         # In one order for everybody: no deadlocks.
         for node, leased in sorted(leases.items()):
             await self._session.execute(
-                sa.update(Host)
-                .where(Host.node == node)
-                .values(agent_id=leased.agent_id, address=leased.address, armed=leased.armed)
+                sa.update(Host).where(Host.node == node).values(**asdict(leased))
             )
 
     @staticmethod
