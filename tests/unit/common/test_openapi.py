@@ -13,7 +13,7 @@ from roost_broker.api import ROUTERS as BROKER
 from roost_common.clock import SystemClock
 from roost_common.http import create_app
 from roost_common.security import TokenVerifier
-from roost_ha_monitor.api import Api
+from roost_ha_monitor.api import Api, FencingApi, IncidentsApi
 from roost_imaging.api import ROUTERS as IMAGING
 from roost_inventory.api import ROUTERS as INVENTORY
 
@@ -25,7 +25,9 @@ PASSWORD_TOO = {("post", "/api/v1/launch"), ("get", "/api/v1/launch/{launch_id}"
 
 def _ha_monitor() -> list[APIRouter]:
     nobody: Any = None
-    return [Api(nobody, nobody, SystemClock(), uuid4()).router]
+    fencing = FencingApi(nobody, nobody, SystemClock()).router
+    incidents = IncidentsApi(nobody, nobody, nobody, SystemClock(), fresh_s=1.0).router
+    return [fencing, incidents, Api(nobody, nobody, SystemClock(), uuid4()).router]
 
 
 SERVICES = {
