@@ -170,3 +170,28 @@ async def test_desktops_that_are_given_up_are_told_of_until_they_run(
         await tell(site, [DesktopRestarted(desktop=view(given_up, 12, DesktopState.RUNNING))], 5)
         cleared = [*raised, ("alert.cleared", kind)]
         await eventually(lambda: site.listener.alerts("kvm1", kind) == cleared, "cleared")
+
+
+async def test_a_view_that_comes_late_changes_nothing(site: Any, eventually: Any) -> None:
+    late = uuid4()
+
+    async def known() -> tuple[int, str, int] | None:
+        rows = await site.sql(
+            "select revision, state, running_revision from desktops where id = $1", late
+        )
+        return tuple(rows[0].values()) if rows else None
+
+    async with site.copy():
+        await tell(site, [DesktopChanged(desktop=view(late, 9, DesktopState.STOPPED))], 1)
+
+        async def newest() -> bool:
+            return await known() == (9, "stopped", 0)
+
+        await eventually(newest, "the newest view")
+        # It ran before; that is kept, and nothing else of the older view.
+        await tell(site, [DesktopRestarted(desktop=view(late, 8, DesktopState.RUNNING))], 1)
+
+        async def ran() -> bool:
+            return await known() == (9, "stopped", 8)
+
+        await eventually(ran, "the older view")
