@@ -1,10 +1,20 @@
-"""Failure detection and alerts: which hosts live, known from their beats.
+"""Failure detection, fencing, incidents and alerts.
 
-Every copy of the service listens to every beat; the one that holds the lease ``detector`` decides,
-writes and publishes (`watch`). The decisions are pure: `detector` for a host's health, `hearing`
-for whether silence means anything at all, `alerts` for what a person should know.
+Every copy of the service listens to every beat; the one that holds the lease ``detector`` acts.
+The decisions are pure, and the rooms beside them carry them out:
 
-A host that is *down* has been silent; its desktops may still run. Confirming that by a second
-path, fencing the host and following the incident come between ``suspected`` and a later
-``host.fenced``, and get a folder ``fencing/`` of their own; nothing here may restart a desktop.
+=====================  ========================  ==============================================
+decision               carried out by            about
+=====================  ========================  ==============================================
+`detector`, `hearing`  `watch`, `witness`        whether a host lives
+`lease_policy`         `granting`                which nodes' own leases are to count
+`lease_watch`          `granting`                when one is sure to be over
+`incident`             `following`, `journal`    what to do about a host that is down
+`fencing.plan`         `fencing.round`           one round through its fence devices
+`desktop_fate`         `recovering`, `losses`    what became of its desktops
+`alerts`               `alerting`                what a person should know
+=====================  ========================  ==============================================
+
+`powering` switches hosts on purpose. Nothing here starts a desktop: ``host.fenced`` says that
+others may.
 """
