@@ -23,6 +23,16 @@ from roost_lab.postgres import PostgresServer  # noqa: E402
 from roost_lab.rabbitmq import RabbitServer  # noqa: E402
 
 VHOSTS_AT_START = 48
+"""And as many more at once, whenever they have been used up."""
+_MORE_VHOSTS = """
+    lists:foreach(
+        fun(N) ->
+            V = list_to_binary("t" ++ integer_to_list(N)), U = <<"test">>, A = <<".*">>,
+            rabbit_vhost:add(V, U),
+            rabbit_auth_backend_internal:set_permissions(U, V, A, A, A, U)
+        end,
+        lists:seq(%d, %d)).
+"""
 """Made with the server, which is far cheaper than one by one."""
 
 NewDatabase = Callable[[Migrations], Awaitable[str]]
@@ -110,9 +120,9 @@ def _next_vhost(rabbit: RabbitServer) -> Callable[[], str]:
     def take() -> str:
         number = next(numbers)
         name = f"t{number}"
-        if number >= VHOSTS_AT_START:
-            rabbit.ctl("add_vhost", name)
-            rabbit.ctl("set_permissions", "-p", name, "test", ".*", ".*", ".*")
+        if number >= VHOSTS_AT_START and number % VHOSTS_AT_START == 0:
+            # A start of rabbitmqctl takes seconds; what it does here takes milliseconds.
+            rabbit.ctl("eval", _MORE_VHOSTS % (number, number + VHOSTS_AT_START - 1))
         return name
 
     return take

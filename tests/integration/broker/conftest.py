@@ -145,11 +145,13 @@ class Inventory:
 
     async def run(self, desktop_id: UUID) -> None:
         """It starts, in a new run."""
+        boot_id = uuid4()
         await self.change(
             desktop_id,
             state=DesktopState.RUNNING,
             host=NODE,
-            boot_id=uuid4(),
+            boot_id=boot_id,
+            lineage=boot_id,
             spice=SpiceAddress(host="10.9.8.7", port=5900, tls_port=5901),
             problem=None,
         )

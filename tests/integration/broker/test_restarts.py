@@ -94,6 +94,19 @@ async def test_the_session_waits_for_its_desktop_and_goes_on(
     assert not site.inventory.of(ReimageDesktop)
 
 
+async def test_only_the_last_word_of_a_restart_is_heard(ready_site: Any, eventually: Any) -> None:
+    site = ready_site
+    session_id, desktop_id, _ = await opened(site, site.ann)
+    restarted = back(site, lost(site.inventory.views[desktop_id]).desktop)
+    later = restarted.desktop.model_copy(
+        update={"revision": restarted.desktop.revision + 5, "migrating_to": "n2"}
+    )
+    await site.inventory.say(DesktopChanged(desktop=later))
+    await knows(site, eventually, later)
+    assert (await site.session(session_id))["state"] == "pending"
+    assert not site.inventory.of(ReimageDesktop)
+
+
 @pytest.mark.parametrize("seed", range(4))
 async def test_twice_and_in_any_order(ready_site: Any, eventually: Any, seed: int) -> None:
     site = ready_site
@@ -105,8 +118,14 @@ async def test_twice_and_in_any_order(ready_site: Any, eventually: Any, seed: in
         )
     )
     restarted = back(site, placed.desktop)
-    await site.inventory.twice(site, [stopped, placed, restarted], seed)
-    await knows(site, eventually, restarted.desktop)
+    # Whoever is busy hears first of what came last: it must say enough by itself.
+    busy = DesktopChanged(
+        desktop=restarted.desktop.model_copy(
+            update={"revision": restarted.desktop.revision + 1, "migrating_to": "n2"}
+        )
+    )
+    await site.inventory.twice(site, [stopped, placed, restarted, busy], seed)
+    await knows(site, eventually, busy.desktop)
     assert (await site.session(session_id))["state"] == "pending"
     run = await site.sql(f"select boot_id from sessions where id = '{session_id}'")
     assert run == restarted.desktop.boot_id

@@ -114,16 +114,14 @@ class Handlers:
         view = message.desktop
         desktop = await Desktops(transaction.session).lock(view.id)
         now = self._unit.clock.now()
-        restarted = isinstance(message, DesktopRestarted) or (
-            desktop is not None and desktop.restarting
-        )
+        lineage = None if desktop is None else desktop.lineage
         if desktop is None or not desktop.seen(view, now):
             return
         self._after(transaction, desktop.pool_id)
         if desktop.session_id is not None:
             session = await Sessions(transaction.session).lock(desktop.session_id)
             if session is not None and session.is_open:
-                await self._session(transaction, message, desktop, session, restarted=restarted)
+                await self._session(transaction, message, desktop, session, lineage)
         if view.state is DesktopState.DELETED:
             await transaction.session.delete(desktop)
         elif view.state is DesktopState.DELETING and not desktop.leaving:
@@ -136,13 +134,13 @@ class Handlers:
         message: DesktopFact,
         desktop: PoolDesktop,
         session: Session,
-        *,
-        restarted: bool,
+        lineage: UUID | None,
     ) -> None:
         """What a view means for the session that holds the desktop.
 
-        A run that was lost with its host is followed by another one for the same user; any other
-        end of a run ends the session.
+        A run that was lost with its host is followed by another one of the same ``lineage`` (the
+        one known before this view), for the same user; any other end of a run ends the session.
+        Whichever view comes first says so: those between may come later, or never.
         """
         view = message.desktop
         if view.restarting:
@@ -151,7 +149,8 @@ class Handlers:
                 transaction.emit(fact)
             return
         other_run = view.boot_id is not None and view.boot_id != session.boot_id
-        if other_run and restarted and view.boot_id is not None:
+        follows = lineage is not None and view.lineage == lineage
+        if other_run and follows and view.boot_id is not None:
             session.follow(view.boot_id)
             logger.info("session.follows", session=str(session.id), desktop=desktop.name)
         elif other_run or view.state in _RUN_IS_OVER:

@@ -79,6 +79,10 @@ class DesktopView(Body):
         description="Its run was lost with its host, and it is started again: whose it was stays",
     )
     migrating_to: str | None = Field(default=None, description="The node it is being moved to")
+    lineage: UUID | None = Field(
+        default=None,
+        description="The run with which this one began: restarts after a host's failure keep it",
+    )
 
 
 class DesktopFact(Event):

@@ -38,6 +38,8 @@ class PoolDesktop(Base):
     disk_generation: Mapped[int]
     spice: Mapped[JsonObject | None] = mapped_column(Json)
     problem: Mapped[JsonObject | None] = mapped_column(Json)
+    lineage: Mapped[UUID | None]
+    """Inventory's: what the runs have in common that follow each other for the same session."""
     restarting: Mapped[bool]
     """Its run was lost with its host: the next one is for the same session."""
     moving: Mapped[bool]
@@ -97,6 +99,7 @@ class PoolDesktop(Base):
         self.state = view.state
         self.host = view.host
         self.boot_id = view.boot_id
+        self.lineage = view.lineage
         self.restarting = view.restarting
         self.moving = view.migrating_to is not None
         self.disk_generation = view.disk_generation

@@ -113,6 +113,7 @@ class Desktop(Ordered, Moving, Base):
             spice=None,
             up_since=None,
             stop_reason=StopReason.REQUESTED,
+            lineage=None,
             restarting=False,
             priority=spec.ha.priority,
             asked_at=None,
@@ -166,6 +167,8 @@ class Desktop(Ordered, Moving, Base):
         self.reserved_vcpus = self.reserved_memory_mib = 0
         self.seen_state, self.seen_generation, self.seen_problem = None, 0, None
         self.boot_id, self.spice, self.up_since = None, None, None
+        if not self.restarting:
+            self.lineage = None
         if self.power is Power.OFF:
             self.problem = None
         self._nothing_asked()
@@ -179,7 +182,10 @@ class Desktop(Ordered, Moving, Base):
             self.generation += 1
         wanted = verdict is not Verdict.FREE
         self.stop_reason = StopReason.HOST_FAILED if wanted else StopReason.REQUESTED
+        lineage = self.lineage
         self.detach()
+        if self.restarting:
+            self.lineage = lineage
         self.problem, self.retry_at = None, None
         self.touch(now)
 

@@ -63,6 +63,7 @@ class DesktopFacts(DesktopRow):
             spice=self.spice,
             problem=self.problem,
             restarting=self.restarting,
+            lineage=self.lineage,
             migrating_to=self.migrating_to,
         )
 

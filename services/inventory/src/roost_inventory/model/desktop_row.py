@@ -97,6 +97,9 @@ class DesktopRow:
     up_since: Mapped[datetime | None]
     stop_reason: Mapped[StopReason] = mapped_column(word(StopReason))
 
+    lineage: Mapped[UUID | None]
+    """The first of the runs that followed each other because a host failed; None: it does not run
+    and is not restarted."""
     restarting: Mapped[bool]
     """Its run was lost with its host, and the next one is for the same user."""
     priority: Mapped[int]

@@ -97,6 +97,8 @@ class Seen(DesktopFacts):
     def _note_up(self, seen: DomainObservation, now: datetime) -> None:
         if self.up_since is None or seen.boot_id != self.boot_id:
             self.up_since = now
+        if self.lineage is None or (seen.boot_id != self.boot_id and not self.restarting):
+            self.lineage = seen.boot_id
         self.boot_id, self.spice = seen.boot_id, seen.spice
         self.problem = seen.problem
         self.restarting = False
