@@ -96,12 +96,22 @@ def test_the_node_has_always_ended_before(
 
 
 def test_hosts_without_a_device_are_armed() -> None:
-    pulses = {"kvm1": pulse(), "kvm2": pulse(), "kvm3": pulse(lease_s=0.0)}
+    shared = uuid4()
+    pulses = {
+        "kvm1": pulse(witness=shared),
+        "kvm2": pulse(witness=shared),
+        "kvm3": pulse(witness=shared, lease_s=0.0),
+    }
     assert armed(pulses, {"kvm2"}, disarmed=False) == {"kvm1"}
 
 
 def test_nobody_is_armed_while_all_is_disarmed() -> None:
-    assert armed({"kvm1": pulse()}, (), disarmed=True) == frozenset()
+    shared = uuid4()
+    assert armed({"kvm1": pulse(witness=shared)}, (), disarmed=True) == frozenset()
+
+
+def test_nobody_is_armed_who_cannot_see_whether_the_others_are_granted() -> None:
+    assert armed({"kvm1": pulse(), "kvm2": pulse()}, (), disarmed=False) == frozenset()
 
 
 def test_nobody_is_armed_while_nodes_see_different_directories() -> None:

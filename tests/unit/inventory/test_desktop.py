@@ -138,7 +138,27 @@ def test_absence_told_with_an_earlier_clock_is_believed_of_the_next_run(
     at = later(now, -3600)
     assert not desktop.observe_absence(before, at, now, now)
     assert desktop.observe_absence(after, at, now, now)
-    assert desktop.stop_reason is StopReason.LOST
+    assert not desktop.is_up
+
+
+def test_what_went_with_a_host_that_came_back_by_itself_is_its_users_still(
+    desktop: Desktop, now: datetime
+) -> None:
+    before, after = Witness("n1", UUID(int=1)), Witness("n1", UUID(int=2))
+    desktop.assign("n1", before.agent_id, now)
+    desktop.observe(before, seen(desktop, now), now)
+    lineage = desktop.lineage
+    assert desktop.observe_absence(after, later(now, 60), now, later(now, 60))
+    assert (desktop.stop_reason, desktop.restarting) == (StopReason.HOST_FAILED, True)
+    assert (desktop.failures, desktop.lineage) == (0, lineage)
+
+
+def test_what_vanishes_while_its_host_goes_on_was_taken_away(
+    desktop: Desktop, now: datetime
+) -> None:
+    run(desktop, now)
+    assert desktop.observe_absence(N1, later(now, 60), now, later(now, 60))
+    assert (desktop.stop_reason, desktop.restarting) == (StopReason.LOST, False)
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,7 @@ def test_nor_where_agents_forget(seed: int) -> None:
     live_through(seed, {**FORGETFUL, **FAILURES, **MOVES}, MovingWorld).come_to_rest()
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [*range(6), 2003])
 def test_these_moves_stay_told(seed: int) -> None:
     live_through(seed, {**FORGETFUL, **FAILURES, **MOVES}, MovingWorld).come_to_rest()
 

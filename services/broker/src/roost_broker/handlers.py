@@ -151,7 +151,7 @@ class Handlers:
         other_run = view.boot_id is not None and view.boot_id != session.boot_id
         follows = lineage is not None and view.lineage == lineage
         if other_run and follows and view.boot_id is not None:
-            session.follow(view.boot_id)
+            session.follow(view.boot_id, self._unit.clock.now())
             logger.info("session.follows", session=str(session.id), desktop=desktop.name)
         elif other_run or view.state in _RUN_IS_OVER:
             if view.state in (DesktopState.DELETING, DesktopState.DELETED):

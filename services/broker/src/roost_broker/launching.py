@@ -19,6 +19,7 @@ from roost_broker.launch import Granted, Queued, Ready, Refused, Step, Wish
 from roost_broker.launch_decision import LaunchDecision
 from roost_broker.model import Launch, LaunchState
 from roost_broker.repository.desktops import Desktops
+from roost_broker.repository.sessions import Sessions
 from roost_common import log
 from roost_common.contracts.session import EndReason
 from roost_common.errors import NotFound, RoostError, Unavailable
@@ -122,6 +123,11 @@ class Launching:
         async with self._unit() as transaction:
             desktop = await Desktops(transaction.session).lock(granted.place.desktop_id)
             if desktop is not None and (desktop.moving or desktop.host != granted.place.host):
+                return False
+            session = await Sessions(transaction.session).get(granted.session_id)
+            if session.connected_at is not None:
+                # Somebody has worked there: whether that run ended with its host is for inventory
+                # to say, and until then nothing of theirs is thrown away.
                 return False
             await transaction.session.execute(
                 sa.update(Launch)

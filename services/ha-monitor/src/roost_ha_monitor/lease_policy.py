@@ -15,9 +15,11 @@ def armed(
     A node with a fence device needs none: the device is faster and surer, and a node that is cut
     off goes on until it is used. Nor does anybody while high availability is disarmed, or while
     the nodes that beat do not all see each other in one shared directory: a node that cannot see
-    whether its peers are granted ends what a peer in the other directory could not take over.
+    whether its peers are granted would end everything whenever ha-monitor, its database or the bus
+    are away for longer than a lease.
     """
-    if disarmed or len({pulse.witness for pulse in pulses.values()}) > 1:
+    witnesses = {pulse.witness for pulse in pulses.values()}
+    if disarmed or None in witnesses or len(witnesses) > 1:
         return frozenset()
     return frozenset(
         node for node, pulse in pulses.items() if pulse.lease_s > 0 and node not in with_device

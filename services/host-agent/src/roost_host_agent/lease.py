@@ -34,11 +34,11 @@ HOLD_S: Final = 6.0
 freezes while it holds on is ended by its guard after this."""
 QUIET_S: Final = 15.0
 """Peers without a grant for this long have lost the bus; for less, a grant was late."""
-REJOIN_S: Final = 6.0
+REJOIN_S: Final = 20.0
 """When peers are granted again after a quiet time, how long this node has to be granted, too: five
-seconds between two attempts to reach the bus, and one for the beat. With a second each for writing
-and reading the file it is less than the 10 s that ha-monitor watches a host that came back before
-it counts as up, so none of them has been given anything by then."""
+seconds between two attempts to reach the bus, ten for one that hangs, the rest for the beat and its
+grant. Never longer than the lease: ha-monitor counts a whole lease and its margin from when it
+hears again, so nothing of this node's has been given to anybody by then."""
 
 
 class Verdict(StrEnum):
@@ -203,5 +203,5 @@ class Lease:
             return
         hold = peers.at + HOLD_S
         if peers.granted:
-            hold = min(hold, self._peers_granted_since + REJOIN_S)
+            hold = min(hold, self._peers_granted_since + min(REJOIN_S, self._lease_s))
         self._held_until = hold if self._deadline is not None and hold > self._deadline else None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from roost_common import log
 from roost_common.contracts.base import Delivery
 from roost_common.contracts.host import HostDesktopsLost, HostFenced, LostDesktop
+from roost_common.errors import Unavailable
 from roost_common.outbox import Transaction, UnitOfWork
 from roost_inventory import metrics
 from roost_inventory.changes import published
@@ -57,6 +58,11 @@ class Losses:
         host = await Hosts(transaction.session).lock_by_name(event.node)
         if host is None:
             return []
+        if set(await Desktops(transaction.session).ids_on(event.node)) - {one.id for one in locked}:
+            # Placed while this one waited for the host's lock: all of it again.
+            raise Unavailable(
+                "host.desktops-changed", "{host} was given a desktop.", host=host.name
+            )
         fence = Fence(
             event.agent_id, event.by, event.scope, event.at, host.agent_id, host.agent_since
         )

@@ -23,7 +23,7 @@ from roost_inventory.reconcile import TELL_AGAIN_S, after
 STALE: Final = timedelta(seconds=15)
 """Longer than a report is on its way: what is heard this long after something was known was seen
 after it."""
-LAST_WORD: Final = timedelta(seconds=5)
+LAST_WORD: Final = timedelta(seconds=20)
 """What has arrived runs at once, and is seen: a target that lacks it this long after its source
 had it last will not have it."""
 SILENCE: Final = timedelta(minutes=1)
@@ -131,10 +131,10 @@ def is_given_up(course: Course, now: datetime) -> bool:
 
 
 def _end(course: Course) -> End | None:
-    target = course.target
+    target, fenced = course.target, course.target_fenced_at
     arrived = (
-        course.target_fenced_at is None
-        and target is not None
+        target is not None
+        and (fenced is None or target.heard_at > fenced)
         and target.has_it
         and target.generation >= course.generation
     )
@@ -153,13 +153,19 @@ def _source_is_free(course: Course) -> bool:
 
 
 def _never_arrived(course: Course) -> bool:
-    """The source is free of it; whether the target is, too."""
-    if course.target_fenced_at is not None:
-        return True
+    """The source is free of it; whether the target is, too.
+
+    The target's fence proves it where the source was free before: what the source sends later
+    arrives at the same machine, started again.
+    """
     since = course.source_fenced_at
     if since is None:
         since = course.source.heard_at if course.source is not None else None
-    return since is not None and _lacks(course.target, since + LAST_WORD)
+    if since is None:
+        return False
+    if course.target_fenced_at is not None and since <= course.target_fenced_at:
+        return True
+    return _lacks(course.target, since + LAST_WORD)
 
 
 def _stays(course: Course) -> bool:

@@ -110,9 +110,13 @@ class Session(Base):
         self.disconnected_at = now
         return SessionDisconnected(**self._facts())
 
-    def follow(self, boot_id: UUID) -> None:
-        """It goes on in the run with which its desktop was started again."""
+    def follow(self, boot_id: UUID, now: datetime) -> None:
+        """It goes on in the run with which its desktop was started again.
+
+        The time in which nobody could come is not held against its user.
+        """
         self.boot_id = boot_id
+        self.ticket_at = now
         self.observed_by = self.observed_at = None
 
     def end(self, reason: EndReason, now: datetime) -> SessionEnded:

@@ -99,6 +99,7 @@ class Sessions:
                 OPEN,
                 Session.state != SessionState.ACTIVE.value,
                 PoolDesktop.state != DesktopState.UNKNOWN.value,
+                ~PoolDesktop.restarting,
                 deadline <= now,
                 deadline <= Host.reported_at,
             )

@@ -69,9 +69,13 @@ class DesktopFacts(DesktopRow):
 
     def assigned(self) -> Assigned:
         """What the fence of its host is judged by."""
-        spec = self.told_spec or self.spec
         wanted = self.told is self.power is Power.ON and not self.deleting and self._disk_is_ready
-        return Assigned(self.told_agent, spec.ha.restart, wanted)
+        return Assigned(self.told_agent, self._restarts, wanted)
+
+    @property
+    def _restarts(self) -> bool:
+        """Its policy, as its node was told it."""
+        return (self.told_spec or self.spec).ha.restart
 
     def demand(self) -> Demand:
         """What it needs of a host."""

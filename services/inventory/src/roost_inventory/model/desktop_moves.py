@@ -8,6 +8,7 @@ from uuid import UUID
 
 from roost_common.contracts.base import Problem
 from roost_common.contracts.desktop import DesktopState, DomainObservation, DomainState, Power
+from roost_common.contracts.host import FencedBy
 from roost_common.errors import Conflict
 from roost_inventory.fence import Fence, Verdict, verdict
 from roost_inventory.migration_plan import Course
@@ -123,6 +124,9 @@ class Moving(Seen):
             raise ValueError(f"desktop {self.id} is not being moved")
         there = self.assigned()
         if node == migration.target:
+            if fence.by is FencedBy.LEASE:
+                # A lease ends what its node had; what arrived there later, its next run tells of.
+                return False
             there = replace(there, run=migration.target_agent)
         if verdict(fence, there) is Verdict.KEEP:
             return False

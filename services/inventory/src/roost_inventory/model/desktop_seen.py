@@ -48,6 +48,7 @@ class Seen(DesktopFacts):
         if seen.generation < self.assigned_generation and not unmarked:
             return False
         was_up, had_ended = self.is_up, self._ended
+        same_run = self.seen_by.same_run(by)
         self._note_seen(by, seen.observed_at)
         self.seen_state = seen.state
         self.seen_generation = max(self.seen_generation, seen.generation)
@@ -56,7 +57,7 @@ class Seen(DesktopFacts):
             self._note_up(seen, now)
         elif was_up or (self._ended and not had_ended):
             gone = StopReason.LOST if seen.state is DomainState.ABSENT else StopReason.CRASHED
-            self._note_stopped(was_up, seen.stop_reason or gone, now)
+            self._note_stopped(was_up, seen.stop_reason or gone, now, same_run=same_run)
         elif self._refused and self.told is Power.OFF and seen.state is not DomainState.ABSENT:
             # It is off, and the node says what keeps it from forgetting it.
             self.problem = seen.problem
@@ -76,10 +77,10 @@ class Seen(DesktopFacts):
         if self.told is Power.ON:
             if not self._applied or self.seen_state is DomainState.ABSENT:
                 return False  # it has not come to it yet, or that is known
-            was_up = self.is_up
+            was_up, same_run = self.is_up, self.seen_by.same_run(by)
             self._note_seen(by, at)
             self.seen_state = DomainState.ABSENT
-            self._note_stopped(was_up, StopReason.LOST, now)
+            self._note_stopped(was_up, StopReason.LOST, now, same_run=same_run)
             return True
         if self.told_at is None or now - max(self.told_at, agent_since) < ABSENCE_PROOF:
             return False
@@ -104,8 +105,13 @@ class Seen(DesktopFacts):
         self.restarting = False
         self.retry_at = None
 
-    def _note_stopped(self, was_up: bool, reason: StopReason, now: datetime) -> None:
-        """It does not run, or not any more: what follows from the reason."""
+    def _note_stopped(
+        self, was_up: bool, reason: StopReason, now: datetime, *, same_run: bool = True
+    ) -> None:
+        """It does not run, or not any more: what follows from the reason.
+
+        ``same_run``: by the word of the run of the agent that saw it last.
+        """
         ran_well = was_up and self.up_since is not None and now - self.up_since >= STABLE
         self.boot_id, self.spice, self.up_since = None, None, None
         if was_up:
@@ -118,6 +124,10 @@ class Seen(DesktopFacts):
             self.stop_reason = reason
             self.power = Power.OFF
             self.generation += 1
+            return
+        if was_up and not same_run and reason is StopReason.LOST and self._restarts:
+            # Its host failed and came back before anybody fenced it: it went with the host.
+            self.stop_reason, self.restarting = StopReason.HOST_FAILED, True
             return
         self.stop_reason = reason
         self.failures = 1 if ran_well else self.failures + 1

@@ -222,7 +222,7 @@ class Migration(Base):
             return True
         if (
             by.node != self.target
-            or self.target_fenced_at is not None
+            or (self.target_fenced_at is not None and by.agent_id == self.target_agent)
             or _is_older(self.target_seen, self.target_witness, by, seen.observed_at)
         ):
             return False
@@ -254,7 +254,8 @@ class Migration(Base):
         """This node is fenced: whatever was there of this migration runs no more."""
         if node == self.source and self.source_fenced_at is None:
             self.source_fenced_at, self.source_incident = now, incident
-        if node == self.target and self.target_fenced_at is None:
+        if node == self.target:
+            # A later one proves more: it covers what arrived at the machine started again.
             self.target_fenced_at, self.target_incident = now, incident
 
     @property
