@@ -129,26 +129,37 @@ class Following:
             facts = Facts(
                 now=now,
                 beats=host.health is not Health.DOWN,
+                anew=self._runs_anew(node, row),
                 devices=len(await FenceDevices(transaction.session).of(node)),
                 lease_left_s=self._granting.lease_left_s(node, host.written),
                 disarmed=await Armings(transaction.session).disarmed(),
                 held_back="" if row.forced_by else held_back,
             )
             decision = incident.decide(row.standing, facts)
-            await self._carry_out(transaction, row, decision, now)
+            await self._carry_out(transaction, row, decision, facts, now)
         if decision.move is Move.FENCE:
             self._tasks.start(node, partial(self._fence, incident_id, node))
 
+    def _runs_anew(self, node: str, row: Incident) -> bool:
+        pulse = self._ears.pulses.get(node)
+        return pulse is not None and row.agent_id is not None and pulse.agent_id != row.agent_id
+
     async def _carry_out(
-        self, transaction: Transaction, row: Incident, decision: Decision, now: datetime
+        self,
+        transaction: Transaction,
+        row: Incident,
+        decision: Decision,
+        facts: Facts,
+        now: datetime,
     ) -> None:
         match decision.move:
             case Move.LEASE_IS_OVER:
                 await fenced(transaction, row, FencedBy.LEASE, now, decision.detail)
             case Move.FALSE_ALARM:
-                transaction.emit(row.resolve(Resolution.FALSE_ALARM, now, decision.detail))
+                how = Resolution.CAME_BACK if facts.anew else Resolution.FALSE_ALARM
+                transaction.emit(row.resolve(how, now, decision.detail))
                 await alerting.clear(transaction, (UNFENCED, row.node), now)
-                logger.info("incident.false-alarm", node=row.node, incident=str(row.id))
+                logger.info("incident.not-fenced", node=row.node, incident=str(row.id), why=how)
             case _:
                 await stands(transaction, row, decision.state, decision.detail, now)
 

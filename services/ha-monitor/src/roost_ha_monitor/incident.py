@@ -60,6 +60,8 @@ class Facts:
     disarmed: bool = False
     held_back: str = ""
     """Why no device may be used now, in words; empty: one may."""
+    anew: bool = False
+    """By another run of its agent than the one that fell silent."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ def decide(standing: Standing, facts: Facts) -> Decision:
     fencing = IncidentState.FENCING
     if facts.beats and not (standing.forced and standing.rounds == 0):
         why = "It beats again and was not fenced."
+        if facts.anew:
+            why = "It was started anew before it was fenced; what it had lost is restarted."
         return Decision(Move.FALSE_ALARM, IncidentState.RESOLVED, why)
     if facts.disarmed and not standing.forced:
         why = "High availability is disarmed: nothing is fenced."

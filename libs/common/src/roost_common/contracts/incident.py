@@ -30,6 +30,8 @@ class Resolution(StrEnum):
     """Some were given up; the incident says which and why."""
     FALSE_ALARM = "false-alarm"
     """The host beat again before it was fenced: nothing was touched."""
+    CAME_BACK = "came-back"
+    """The host was started anew before it was fenced; inventory restarts what went with it."""
 
 
 class IncidentFact(Event):
