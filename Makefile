@@ -45,7 +45,7 @@ requirements: ## pin every dependency again
 # --- tests and rules ----------------------------------------------------------------------------
 
 .PHONY: test
-test: $(VENV) ## all tests, on real servers, guests and screens
+test: $(VENV) ## the tests, on real servers, guests and screens (the long failures: make chaos)
 	@deploy/lab/packages
 	$(PY) -m pytest -q -m "not chaos" $(ARGS)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -37,6 +38,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.e2e)
 
 
+def _shape() -> tuple[str, ...]:
+    """What makes the lab again what it is now."""
+    found = json.loads((LAB_ENV.parent / "lab.json").read_text())
+    fencing = "--fencing" if found["fencing"] else "--no-fencing"
+    return ("--copies", str(found["copies"]), "--nodes", str(found["nodes"]), fencing)
+
+
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     """The lab: the one that is up, or one for this run."""
@@ -47,13 +55,16 @@ def lab() -> Iterator[Lab]:
             pytest.fail(message)
         pytest.skip(message)
     was_up = LAB_ENV.exists()
+    before = _shape() if was_up else ()
     # Two copies of everything and three hosts: that a copy or a host is away is no special case.
     options = ("--copies", "2", "--nodes", "3", "--fencing")
     subprocess.run([ROOT / "deploy" / "lab" / "up", *options], check=True, stdin=subprocess.DEVNULL)
     lines = LAB_ENV.read_text().splitlines()
     pairs = (line.removeprefix("export ").split("=", 1) for line in lines if "=" in line)
     yield Lab({name: value.strip("'\"") for name, value in pairs})
-    if not was_up:
+    if was_up:
+        subprocess.run([ROOT / "deploy" / "lab" / "up", *before], check=True)
+    else:
         subprocess.run([ROOT / "deploy" / "lab" / "down"], check=True)
 
 
