@@ -56,6 +56,9 @@ BEAT_S = 0.2
 DEADLINE_S = 45.0
 START_DEADLINE_S = 90.0
 
+SHARED = UUID(int=42)
+"""The directory in which all nodes see each other."""
+
 
 async def until(check: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> None:
     """Polls; fails the test when ``check`` does not come true in time."""
@@ -82,7 +85,7 @@ class Node:
         self.address = ""
         self.lease_s = 0.0
         self.lease_armed = False
-        self.witness: UUID | None = None
+        self.witness: UUID | None = SHARED
         self.last: HostBeat | None = None
         self._task: asyncio.Task[None] | None = None
 

@@ -20,6 +20,7 @@ from roost_common.contracts.migration import (
     MigrateDesktop,
     MigrationProgress,
 )
+from roost_inventory.migration_plan import LAST_WORD
 from roost_inventory.model.migration import MigrationState
 from roost_inventory.repository import Hosts
 
@@ -203,7 +204,7 @@ async def test_its_source_dies_in_the_middle(http: httpx.AsyncClient, site: Site
     assert (doubtful.desktop_id, doubtful.restart) == (desktop, True), "the incident waits for it"
     assert doubtful.revision == (await site.row(desktop)).revision
     assert (await site.row(desktop)).host == "n1"
-    site.clock.advance(6)
+    site.clock.advance(LAST_WORD.seconds + 1)
     await site.report_all("n2", "n3")
     row = await site.row(desktop)
     assert (row.state, row.host in ("n2", "n3")) == (DesktopState.RUNNING, True)

@@ -155,7 +155,7 @@ async def test_a_desktop_missing_from_a_complete_report_is_lost_and_started_agai
     assert (await site.row(desktop)).state is DesktopState.RUNNING
     await site.tell(node.report())
     (stopped,) = await site.spoken(DesktopStopped)
-    assert stopped.reason is StopReason.LOST
+    assert (stopped.reason, stopped.desktop.restarting) == (StopReason.HOST_FAILED, True)
     await site.settle()
     await site.pass_time(2)
     assert (await site.row(desktop)).state is DesktopState.RUNNING
