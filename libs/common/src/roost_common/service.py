@@ -163,6 +163,10 @@ async def _serve(server: uvicorn.Server) -> None:
     except SystemExit as error:
         # uvicorn leaves that way when the port is taken; a task group wants an error.
         raise RuntimeError("HTTP could not start; is the port taken?") from error
+    finally:
+        # Cancelled, uvicorn leaves its port open: nobody may connect to what does not answer.
+        for listener in getattr(server, "servers", ()):
+            listener.close()
     if not server.should_exit:
         raise RuntimeError("HTTP ended by itself")
 
