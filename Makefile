@@ -56,7 +56,7 @@ chaos: $(VENV) ## every way in which hosts and managers fail, on the lab: half a
 
 .PHONY: test-fast
 test-fast: $(VENV) ## the tests that need no server
-	$(PY) -m pytest -q -n auto tests/unit tests/contract $(ARGS)
+	$(PY) -m pytest -q -n auto -m "not long" tests/unit tests/contract $(ARGS)
 
 .PHONY: e2e
 e2e: $(VENV) ## the tests on the lab's real desktops alone

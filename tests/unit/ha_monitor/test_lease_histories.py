@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +22,8 @@ from roost_ha_monitor.incident import Facts, Move, Standing, decide
 from roost_ha_monitor.lease_policy import may_arm
 from roost_ha_monitor.lease_watch import Written, due
 from roost_host_agent.lease import Lease, Verdict
+
+pytestmark = pytest.mark.long
 
 LEASE_S, MARGIN_S = 12.0, 4.0
 TICK = 0.5

@@ -15,6 +15,8 @@ from roost_common.clock import SystemClock
 from roost_ha_monitor.detector import Evidence
 from roost_ha_monitor.witness import Witness
 
+pytestmark = pytest.mark.long
+
 DEADLINE_S = 30.0
 
 

@@ -19,6 +19,8 @@ from tests.unit.inventory.world import NODES, World
 
 from roost_common.contracts.desktop import Power, StopMode, StopReason
 
+pytestmark = pytest.mark.long
+
 STEPS = 300
 
 Happening = Callable[[World, Random], None]

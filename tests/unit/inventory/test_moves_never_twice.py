@@ -33,6 +33,8 @@ from roost_inventory.model.desktop_moves import Destination
 from roost_inventory.model.migration import Cause, MigrationState
 from roost_inventory.placement import Overcommit
 
+pytestmark = pytest.mark.long
+
 THREE = ("n1", "n2", "n3")
 PLENTY = Overcommit(memory_reserve_mib=0)
 

@@ -24,6 +24,8 @@ from roost_common.contracts.desktop import Power, StopReason
 from roost_common.contracts.host import FencedBy
 from roost_common.contracts.spec import DesktopSpec, HaPolicy
 
+pytestmark = pytest.mark.long
+
 
 def a_host_dies(world: World, random: Random) -> None:
     name = random.choice(NODES)
