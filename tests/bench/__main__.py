@@ -14,13 +14,15 @@ from tests.bench import creation, events, failover, fleet, launch, managers  # n
 from tests.bench.report import Report  # noqa: E402
 from tests.bench.servers import servers  # noqa: E402
 
-PARTS = ("events", "fleet", "failover", "launch", "creation", "managers")
+DEFAULT = ("events", "fleet", "launch", "creation", "managers")
+PARTS = (*DEFAULT, "failover")
+"""``failover`` is asked for by name: it does not come to its end on every machine yet."""
 
 
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", default=PARTS, help=f"of {', '.join(PARTS)}")
+    parser.add_argument("parts", nargs="*", default=DEFAULT, help=f"of {', '.join(PARTS)}")
     chosen = set(parser.parse_args().parts)
     if unknown := chosen - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
