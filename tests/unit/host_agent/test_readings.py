@@ -278,3 +278,10 @@ async def test_a_new_run_starts_from_nothing() -> None:
     guests.poller.seen({})
     await guests.after(60)
     assert len(guests.asked) == 1
+
+
+def test_where_a_guest_lists_its_applications() -> None:
+    assert guest_agent.applications_file({"os.id": "debian"}) == "/var/lib/roost/applications"
+    assert guest_agent.applications_file({}) == "/var/lib/roost/applications"
+    windows = guest_agent.applications_file({"os.id": "mswindows"})
+    assert windows == "C:\\ProgramData\\Roost\\applications"

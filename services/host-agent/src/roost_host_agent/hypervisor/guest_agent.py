@@ -20,7 +20,10 @@ from roost_common.contracts.desktop import GuestInfo
 ANSWER_S: Final = 5
 """How long one command may take inside the guest."""
 APPLICATIONS_FILE: Final = "/var/lib/roost/applications"
-"""In a Linux guest: one ``name version`` per line, kept up to date by the image."""
+"""One ``name version`` per line, kept up to date by the image: see ``docs/templates.md``."""
+WINDOWS_APPLICATIONS_FILE: Final = r"C:\ProgramData\Roost\applications"
+WINDOWS: Final = "mswindows"
+"""``os.id`` of a Windows guest (QEMU guest agent, ``guest-get-osinfo``)."""
 APPLICATIONS_MAX_BYTES: Final = 64 * 1024
 _WANTED: Final = (
     libvirt.VIR_DOMAIN_GUEST_INFO_OS
@@ -46,9 +49,14 @@ def ask(domain: libvirt.virDomain) -> GuestInfo:
         answers = domain.guestInfo(0, 0)
     applications: tuple[str, ...] = ()
     with suppress(libvirt.libvirtError):
-        # Most guests have no such file, and Windows has no such path.
-        applications = _lines(_read(domain, APPLICATIONS_FILE))
+        # Most guests have no such file.
+        applications = _lines(_read(domain, applications_file(answers)))
     return from_answers(answers, applications)
+
+
+def applications_file(answers: Mapping[str, Any]) -> str:
+    """Where a guest of this kind lists its applications. Pure."""
+    return WINDOWS_APPLICATIONS_FILE if answers.get("os.id") == WINDOWS else APPLICATIONS_FILE
 
 
 def from_answers(answers: Mapping[str, Any], applications: tuple[str, ...]) -> GuestInfo:
