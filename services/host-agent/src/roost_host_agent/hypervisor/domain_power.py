@@ -167,11 +167,15 @@ def _stay(domain: libvirt.virDomain) -> None:
 
 @contextmanager
 def _unless_it_ended(domain: libvirt.virDomain) -> Iterator[None]:
-    """A guest may end between two calls: then what follows the block is right for it."""
+    """A guest may end between two calls: then what follows the block is right for it.
+
+    One that has shut down is active until its process is gone, and takes no orders any more.
+    """
     try:
         yield
     except libvirt.libvirtError as error:
-        if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID or domain.isActive():
+        invalid = error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID
+        if not invalid or (domain.isActive() and domain.state()[0] != libvirt.VIR_DOMAIN_SHUTDOWN):
             raise
 
 
