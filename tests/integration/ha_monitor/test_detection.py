@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -149,3 +151,25 @@ async def test_a_restart_of_the_service_says_nothing_new(site: Any, eventually: 
         await node.die()
         await site.heard("kvm1", "up", "suspected", "down")
     site.listener.assert_each_once("kvm1")
+
+
+async def test_a_second_path_that_does_not_show_a_living_host_is_an_alert(
+    site: Any, eventually: Any, tmp_path: Path
+) -> None:
+    """Everything is well but for the shared directory, which is another one."""
+    node, seen = site.node("kvm1"), site.node("kvm2")
+    (tmp_path / "kvm2.json").write_text(json.dumps({"agent_id": str(seen.agent_id), "counter": 1}))
+    site.extra = {"probe_ports": (), "ha_dir": tmp_path, "second_path_check_s": 0.5}
+    kind = "host.no-second-path"
+    raised = ("alert.raised", kind)
+    async with site.copy():
+        node.live()
+        seen.live()
+        await eventually(lambda: site.listener.alerts("kvm1", kind) == [raised], "raised")
+        (tmp_path / "kvm1.json").write_text(
+            json.dumps({"agent_id": str(node.agent_id), "counter": 1})
+        )
+        cleared = ("alert.cleared", kind)
+        await eventually(lambda: site.listener.alerts("kvm1", kind) == [raised, cleared], "over")
+    assert site.listener.alerts("kvm2", kind) == []
+    assert site.listener.names("kvm1") == ["host.up"]

@@ -27,7 +27,10 @@ pytestmark = pytest.mark.integration
 
 @asynccontextmanager
 async def administering(site: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A copy that decides, its API, and a host that could take others' desktops."""
     async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
+        site.node("kvm9").live()
+        await site.heard("kvm9", "up")
         yield admin
 
 
@@ -285,7 +288,7 @@ async def test_more_hosts_than_are_fenced_by_themselves_wait_for_a_person(
     site: Any, eventually: Any
 ) -> None:
     nodes = [site.node(f"kvm{number}") for number in range(3)]
-    site.extra = {"fence_at_most": 0.5}
+    site.extra = {"fence_at_most": 0.3}
     async with administering(site) as admin:
         for node in nodes:
             node.live()
@@ -293,13 +296,38 @@ async def test_more_hosts_than_are_fenced_by_themselves_wait_for_a_person(
             await site.heard(node.name, "up")
             await put(admin, node.name, site.agents.device(node.name))
         await asyncio.gather(*(node.die() for node in nodes))
+
+        def called() -> list[str]:
+            return [each.name for each in nodes if site.listener.alerts(each.name, "host.unfenced")]
+
+        # The first that was seen may have been alone at that moment; the others were not.
+        await eventually(lambda: len(called()) >= 2, "a person is called")
+        assert len(site.listener.of(HostFenced)) <= 1
+        assert "at once" in (await incident_of(admin, called()[-1]))["detail"]
+
+
+async def test_where_no_host_is_left_none_is_switched_off(site: Any, eventually: Any) -> None:
+    """Managers that lost their own network see all hosts die; the devices still answer them."""
+    nodes = [site.node(f"kvm{number}") for number in range(2)]
+    async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
+        for node in nodes:
+            node.live()
+        for node in nodes:
+            await site.heard(node.name, "up")
+            await put(admin, node.name, site.agents.device(node.name))
+        await asyncio.gather(*(node.die() for node in nodes))
+        for node in nodes:
+            await site.heard(node.name, "up", "suspected", "down")
         for node in nodes:
             await eventually(
                 lambda node=node: site.listener.alerts(node.name, "host.unfenced"), "called"
             )
-        # The first that was seen may have been alone at that moment; the others were not.
-        assert len(site.listener.of(HostFenced)) <= 1
-        assert "at once" in (await incident_of(admin, "kvm2"))["detail"]
+        assert "No host is left" in (await incident_of(admin, "kvm0"))["detail"]
+        assert not site.listener.of(HostFenced)
+        # One of them is back: the other was not the network.
+        nodes[0].live()
+        assert (await fenced(site, eventually, "kvm1")).by is FencedBy.DEVICE
+        assert site.agents.switched("kvm0") == []
 
 
 async def test_while_disarmed_nothing_is_fenced(site: Any, eventually: Any) -> None:

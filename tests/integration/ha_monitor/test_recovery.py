@@ -63,7 +63,9 @@ async def tell(site: Any, messages: list[Message], seed: int) -> None:
 
 
 async def fenced(site: Any, eventually: Any, admin: Any, node: Any) -> UUID:
-    """A host that died and was switched off."""
+    """A host that died and was switched off, with another that could take its desktops."""
+    site.node("kvm9").live()
+    await site.heard("kvm9", "up")
     node.live()
     await site.heard(node.name, "up")
     answer = await admin.put(f"/api/v1/ha/fencing/{node.name}", json=site.agents.device("1"))

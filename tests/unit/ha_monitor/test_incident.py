@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roost_common.contracts.desktop import DesktopState, Power
+from roost_common.contracts.host import Health
 from roost_common.contracts.incident import IncidentState, Resolution
 from roost_ha_monitor.desktop_fate import GIVEN_UP_CODE, Fate, Seen, resolution, tell
-from roost_ha_monitor.incident import RETRIES, Facts, Move, Standing, decide, retry_at
+from roost_ha_monitor.incident import RETRIES, Facts, Move, Standing, decide, held_back, retry_at
 
 NOW = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
 
@@ -165,3 +166,27 @@ def test_an_incident_ends_when_nobody_is_waited_for() -> None:
     assert resolution([Fate.BACK, Fate.LEFT]) is Resolution.RECOVERED
     assert resolution([Fate.BACK, Fate.WAITING, Fate.GIVEN_UP]) is None
     assert resolution([Fate.BACK, Fate.GIVEN_UP]) is Resolution.PARTLY
+
+
+UP, DOWN, OFF, SUSPECTED = Health.UP, Health.DOWN, Health.OFF, Health.SUSPECTED
+
+
+@pytest.mark.parametrize(
+    ("down", "healths", "at_most", "said"),
+    [
+        pytest.param(1, [DOWN, UP], 1.0, "", id="one of two"),
+        pytest.param(2, [DOWN, DOWN, Health.RECOVERED], 1.0, "", id="one is just back"),
+        pytest.param(1, [DOWN], 1.0, "No host is left", id="the only one"),
+        pytest.param(1, [DOWN, SUSPECTED], 1.0, "No host is left", id="the last one is silent"),
+        pytest.param(2, [DOWN, DOWN, OFF], 1.0, "No host is left", id="who is off takes nothing"),
+        pytest.param(1, [DOWN, UP, UP, UP], 0.1, "", id="one is never too many"),
+        pytest.param(2, [DOWN, DOWN, UP, UP], 0.5, "", id="just so many"),
+        pytest.param(2, [DOWN, DOWN, UP, OFF], 0.5, "2 of 3 hosts", id="more than that"),
+    ],
+)
+def test_many_hosts_at_once_are_not_switched_off(
+    down: int, healths: list[Health], at_most: float, said: str
+) -> None:
+    answer = held_back(down, healths, at_most)
+    assert said in answer
+    assert bool(answer) == bool(said)

@@ -6,8 +6,9 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -75,6 +76,20 @@ def closed() -> Iterator[int]:
         yield holder.getsockname()[1]
 
 
+@contextmanager
+def dropping() -> Iterator[int]:
+    """A port with a full backlog: the kernel drops what comes further, as a firewall does."""
+    with socket.socket() as server, socket.socket() as first, socket.socket() as second:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        port = server.getsockname()[1]
+        for client in (first, second):
+            client.setblocking(False)
+            with suppress(BlockingIOError):
+                client.connect(("127.0.0.1", port))
+        yield port
+
+
 async def test_a_machine_that_takes_a_connection_lives(listening: int, closed: int) -> None:
     async with asking(Witness([closed, listening], None, SystemClock())) as witness:
         assert "port" in (await told(witness, "kvm1", "127.0.0.1")).answered
@@ -89,20 +104,33 @@ async def test_a_machine_that_refuses_lives_but_takes_nothing(closed: int) -> No
 
 
 async def test_a_machine_that_is_silent_is_so_after_one_round() -> None:
-    # A full backlog: the kernel drops what comes further, as a dead machine does.
-    with socket.socket() as server, socket.socket() as first, socket.socket() as second:
-        server.bind(("127.0.0.1", 0))
-        server.listen(0)
-        port = server.getsockname()[1]
-        for client in (first, second):
-            client.setblocking(False)
-            with suppress(BlockingIOError):
-                client.connect(("127.0.0.1", port))
+    with dropping() as port:
         async with asking(Witness([port], None, SystemClock())) as witness:
             before = SystemClock().monotonic()
             evidence = await told(witness, "kvm1", "127.0.0.1")
             assert evidence.answered == ""
             assert evidence.asked_at >= before
+
+
+async def test_a_path_that_does_not_show_a_living_host_is_found_out(
+    listening: int, closed: int, tmp_path: Path
+) -> None:
+    agent = uuid4()
+    file = tmp_path / "kvm1.json"
+    with dropping() as port:
+        for ports, directory, shown in (
+            ([port, listening], None, True),
+            ([port, closed], None, True),
+            ([port], None, False),
+            ([port], tmp_path, False),
+        ):
+            witness = Witness(ports, directory, SystemClock())
+            assert await witness.shows("kvm1", "127.0.0.1", agent) is shown
+        witness = Witness([port], tmp_path, SystemClock())
+        file.write_text(json.dumps({"agent_id": str(uuid4()), "counter": 7}))
+        assert not await witness.shows("kvm1", "127.0.0.1", agent), "an earlier run wrote that"
+        file.write_text(json.dumps({"agent_id": str(agent), "counter": 1}))
+        assert await witness.shows("kvm1", "127.0.0.1", agent)
 
 
 async def test_what_cannot_be_asked_says_nothing() -> None:

@@ -20,6 +20,7 @@ from roost_ha_monitor.losses import Losses
 from roost_ha_monitor.node_tasks import NodeTasks
 from roost_ha_monitor.powering import Powering
 from roost_ha_monitor.sealed import Sealer
+from roost_ha_monitor.second_path import SecondPath
 from roost_ha_monitor.settings import Settings
 from roost_ha_monitor.watch import Watch
 from roost_ha_monitor.witness import Witness
@@ -97,6 +98,16 @@ def build(
         tasks=tasks,
         watch=watch,
     )
+    second_path = SecondPath(
+        unit_of_work,
+        leading,
+        ears,
+        clock,
+        witness=witness,
+        granting=granting,
+        fresh_s=silent_s,
+        every_s=settings.second_path_check_s,
+    )
     handlers = Handlers(Losses(unit_of_work, following.wake), powering)
 
     async def check_devices() -> None:
@@ -110,6 +121,7 @@ def build(
         loops=[
             *watch.loops,
             *granting.loops,
+            *second_path.loops,
             *following.loops,
             *powering.loops,
             Loop("fence-devices", check_devices, settings.fence_check_s),

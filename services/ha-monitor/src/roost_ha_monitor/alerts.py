@@ -15,10 +15,18 @@ LIBVIRT_DOWN: Final = "host.libvirt-down"
 AGENT_SILENT: Final = "host.agent-silent"
 UNFENCED: Final = "host.unfenced"
 DEVICE_FAILED: Final = "host.fence-device-failed"
+NO_SECOND_PATH: Final = "host.no-second-path"
 GIVEN_UP: Final = "incident.desktops-given-up"
 OF_STATES: Final = frozenset({HOST_DOWN, LIBVIRT_DOWN, AGENT_SILENT})
 """Those that follow from hosts' states; the others are set where their cause is."""
-OF_HOSTS: Final = (HOST_DOWN, LIBVIRT_DOWN, AGENT_SILENT, UNFENCED, DEVICE_FAILED)
+OF_HOSTS: Final = (
+    HOST_DOWN,
+    LIBVIRT_DOWN,
+    AGENT_SILENT,
+    UNFENCED,
+    DEVICE_FAILED,
+    NO_SECOND_PATH,
+)
 """Those that end when their host is watched no more."""
 AGENT_SILENT_AFTER_S: Final = 30.0
 

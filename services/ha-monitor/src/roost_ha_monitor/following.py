@@ -9,7 +9,6 @@ Rows are locked in one order everywhere: host, then incident.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -32,7 +31,7 @@ from roost_ha_monitor.granting import Granting
 from roost_ha_monitor.incident import Decision, Facts, Move
 from roost_ha_monitor.journal import IncidentJournal
 from roost_ha_monitor.leading import Leading
-from roost_ha_monitor.model import Host, Incident
+from roost_ha_monitor.model import Incident
 from roost_ha_monitor.node_tasks import NodeTasks
 from roost_ha_monitor.recovering import Recovering
 from roost_ha_monitor.repository import Armings, FenceDevices, Hosts, Incidents
@@ -89,7 +88,9 @@ class Following:
             hosts = await Hosts(transaction.session).all_known() if open_ones else []
         metrics.count_incidents(each.state for each in open_ones)
         unfenced = [each for each in open_ones if each.unfenced]
-        held_back = self._held_back(unfenced, hosts)
+        held_back = incident.held_back(
+            len(unfenced), [host.health for host in hosts], self._fence_at_most
+        )
         for each in unfenced:
             if not self._tasks.busy(each.node):
                 await self._move(each.id, each.node, held_back)
@@ -108,16 +109,6 @@ class Following:
             self._leading.since is not None
             and self._ears.observing_since(self._clock.monotonic()) is not None
         )
-
-    def _held_back(self, unfenced: Sequence[Incident], hosts: Sequence[Host]) -> str:
-        """Why no device may be used now: so many hosts at once are more likely one network."""
-        watched = sum(1 for host in hosts if host.health not in (None, Health.OFF))
-        down = len(unfenced)
-        if down > 1 and down > self._fence_at_most * watched:
-            return (
-                f"{down} of {watched} hosts are down at once, more than are fenced by themselves."
-            )
-        return ""
 
     async def _move(self, incident_id: UUID, node: str, held_back: str) -> None:
         now = self._clock.now()

@@ -11,11 +11,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Final
 
+from roost_common.contracts.host import Health
 from roost_common.contracts.incident import IncidentState
 
 RETRIES: Final = tuple(timedelta(seconds=s) for s in (10, 20, 40, 60))
@@ -92,6 +94,21 @@ def decide(standing: Standing, facts: Facts) -> Decision:
             return Decision(Move.LEASE_IS_OVER, fencing, "Its own lease is over.")
         return Decision(Move.WAIT, fencing, "Its own lease is waited for.")
     return Decision(Move.ASK, IncidentState.AWAITING_CONFIRMATION, _why_ask(standing, facts))
+
+
+def held_back(down: int, healths: Collection[Health | None], at_most: float) -> str:
+    """Why no device may be used while so many hosts are down; empty: each may.
+
+    Where nobody is left to take their desktops, switching hosts off helps nobody, and all of them
+    at once are more likely one network: the managers' own. Above ``at_most``, a share of the hosts
+    that are watched, the same is held likely.
+    """
+    if not any(health in (Health.UP, Health.RECOVERED) for health in healths):
+        return "No host is left that beats: nothing could be restarted, and it may be the network."
+    watched = sum(health not in (None, Health.OFF) for health in healths)
+    if down > 1 and down > at_most * watched:
+        return f"{down} of {watched} hosts are down at once, more than are fenced by themselves."
+    return ""
 
 
 def retry_at(rounds: int, now: datetime) -> datetime:

@@ -13,6 +13,7 @@ from roost_ha_monitor.alerts import AGENT_SILENT_AFTER_S
 from roost_ha_monitor.detector import Policy
 from roost_ha_monitor.hearing import DEAF_AFTER_S
 from roost_ha_monitor.lease_watch import MARGIN_S
+from roost_ha_monitor.second_path import TRY_S
 
 
 class Settings(CentralSettings):
@@ -40,6 +41,9 @@ class Settings(CentralSettings):
         Path | None,
         Field(description="The nodes' shared directory with their beat files, where it is mounted"),
     ] = None
+    second_path_check_s: Annotated[
+        float, Field(gt=0, description="Seconds between two tries of both on hosts that beat")
+    ] = TRY_S
     agent_silent_after_s: Annotated[
         float, Field(ge=0, description="Seconds until a silent host that lives is an alert")
     ] = AGENT_SILENT_AFTER_S

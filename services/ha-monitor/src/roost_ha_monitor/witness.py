@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
 from roost_common.clock import Clock
 from roost_ha_monitor.beat_files import BeatFiles
@@ -66,6 +67,20 @@ class Witness:
         )
         open_ports = [port for port, (_, took) in zip(self._ports, answers, strict=True) if took]
         return f"port {open_ports[0]} answers" if open_ports else ""
+
+    @property
+    def there(self) -> bool:
+        """Whether the site has a second path at all."""
+        return bool(self._ports) or self._files.there
+
+    async def shows(self, node: str, address: str, agent_id: UUID) -> bool:
+        """Whether a host that lives, with this run of its agent, is seen to on this path."""
+        if address:
+            probes = [_connect(address, port, ROUND_S) for port in self._ports]
+            if any(text for text, _ in await asyncio.gather(*probes)):
+                return True
+        mark = await self._files.mark(node, ROUND_S)
+        return mark is not None and mark[0] == str(agent_id)
 
     async def run(self) -> None:
         """Ends only by cancellation."""

@@ -1,0 +1,96 @@
+"""Tries the second path while hosts live, so that it can be relied on when they fall silent.
+
+A firewall that drops the probes, or a directory that is mounted elsewhere, looks like a dead host
+from here. That is only to be found out while the host beats.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from roost_common.clock import Clock
+from roost_common.contracts.alert import Severity
+from roost_common.loops import Loop
+from roost_common.outbox import UnitOfWork
+from roost_ha_monitor import alerting
+from roost_ha_monitor.alerts import NO_SECOND_PATH, Wanted
+from roost_ha_monitor.detector import Pulse
+from roost_ha_monitor.ears import Ears
+from roost_ha_monitor.granting import Granting
+from roost_ha_monitor.leading import Leading
+from roost_ha_monitor.witness import Witness
+
+TRY_S: Final = 60.0
+MISSES: Final = 2
+"""Failures in a row until somebody is told: one may be a lost packet or a slow storage."""
+
+
+class SecondPath:
+    """Keeps the alert of every host that beats and is not seen on the second path."""
+
+    def __init__(
+        self,
+        unit_of_work: UnitOfWork,
+        leading: Leading,
+        ears: Ears,
+        clock: Clock,
+        *,
+        witness: Witness,
+        granting: Granting,
+        fresh_s: float,
+        every_s: float = TRY_S,
+    ) -> None:
+        """``fresh_s``: how old the last beat of a host may be that is sure to live."""
+        self._unit = unit_of_work
+        self._leading = leading
+        self._ears = ears
+        self._witness = witness
+        self._granting = granting
+        self._clock = clock
+        self._fresh_s = fresh_s
+        self._every_s = every_s
+        self._misses: dict[str, int] = {}
+
+    @property
+    def loops(self) -> list[Loop]:
+        """What is to run."""
+        return [Loop("second-path", self.try_all, self._every_s)]
+
+    async def try_all(self) -> None:
+        """Try it once for every host that beats; of the others nothing new is known."""
+        if not (self._leading.held and self._witness.there):
+            return
+        nodes = list(self._ears.pulses)
+        shown = await asyncio.gather(*(self._try(node) for node in nodes))
+        for node, seen in zip(nodes, shown, strict=True):
+            if seen is not None:
+                self._misses[node] = 0 if seen else self._misses.get(node, 0) + 1
+        for node in self._misses.keys() - self._ears.pulses.keys():
+            del self._misses[node]
+        wanted = {
+            node: Wanted(
+                NO_SECOND_PATH,
+                node,
+                Severity.WARNING,
+                f"Host {node} beats, but neither its ports nor its file on the shared storage can "
+                "be seen from here: were it silent on the bus, it would be taken for dead.",
+            )
+            for node, misses in self._misses.items()
+            if misses >= MISSES
+        }
+        async with self._unit() as transaction:
+            await alerting.keep(transaction, NO_SECOND_PATH, wanted, self._clock.now())
+
+    async def _try(self, node: str) -> bool | None:
+        """Whether it is seen; None where it does not beat, before or after."""
+        pulse = self._ears.pulses[node]
+        if not self._beats(pulse):
+            return None
+        seen = await self._witness.shows(node, self._granting.address(node), pulse.agent_id)
+        if not seen and not self._beats(self._ears.pulses.get(node)):
+            return None
+        return seen
+
+    def _beats(self, pulse: Pulse | None) -> bool:
+        return pulse is not None and self._clock.monotonic() - pulse.heard_at < self._fresh_s
