@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pty
+import select
 import socket
 import stat
+import subprocess
 import sys
 import threading
 import time
@@ -153,6 +156,8 @@ class Ran:
     exit_code: int
     out: str
     err: str
+    echo: str = ""
+    """What a terminal showed of what was typed."""
 
     @property
     def json(self) -> Any:
@@ -185,6 +190,62 @@ def cli(site: Site, state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
         return Ran(result.exit_code, result.stdout, result.stderr)
 
     return run
+
+
+@pytest.fixture
+def at_terminal(site: Site, state_dir: Path) -> Cli:
+    """The command with a person at its terminal, who types each answer after its prompt."""
+
+    def run(*arguments: str, answers: list[tuple[str, str]]) -> Ran:
+        person, terminal = pty.openpty()
+        program = "from roost_client.cli.main import main; main()"
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, *arguments],
+            stdin=terminal,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            env={
+                "PATH": os.environ["PATH"],
+                "XDG_STATE_HOME": str(state_dir),
+                "ROOST_URL": site.url,
+                "ROOST_TOKEN": site.token,
+            },
+            # Without a controlling terminal, so that nothing is read from that of the tests.
+            start_new_session=True,
+        )
+        try:
+            err = b""
+            for prompt, answer in answers:
+                err += _until(process, prompt.encode())
+                os.write(person, f"{answer}\n".encode())
+            out, rest = process.communicate(timeout=30)
+            os.set_blocking(person, False)
+            echo = b""
+            with contextlib.suppress(BlockingIOError):
+                echo = os.read(person, 65536)
+        finally:
+            process.kill()
+            process.communicate()
+            os.close(person)
+            os.close(terminal)
+        return Ran(process.returncode, out.decode(), (err + rest).decode(), echo.decode())
+
+    return run
+
+
+def _until(process: subprocess.Popen[bytes], prompt: bytes) -> bytes:
+    """Standard error up to a prompt."""
+    assert process.stderr is not None
+    said = b""
+    ends = time.monotonic() + 30
+    while prompt not in said:
+        ready, _, _ = select.select([process.stderr], [], [], max(0, ends - time.monotonic()))
+        assert ready, f"no {prompt!r} came: {said!r}"
+        more = os.read(process.stderr.fileno(), 4096)
+        assert more, f"it ended without {prompt!r}: {said!r}"
+        said += more
+    return said
 
 
 @pytest.fixture

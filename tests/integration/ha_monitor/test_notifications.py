@@ -568,11 +568,15 @@ async def test_channels_are_made_shown_changed_and_removed(rig: Rig, web: WebSer
     answer = await rig.admin.put(path, json=changed)
     assert answer.json() == made | {"alerts": ["host.*"], "repeat_after_s": 60}
     assert (await rig.admin.get(path)).json() == answer.json()
+    assert (await rig.admin.get("/api/v1/ha/channels/operators")).json() == answer.json()
     listed = (await rig.admin.get("/api/v1/ha/channels")).json()
     assert (listed["items"], listed["total"]) == ([answer.json()], 1)
 
     await rig.raise_()
     assert len(await rig.listed()) == 1
+    for channel, count in (("operators", 1), (made["id"], 1), ("others", 0)):
+        told = await rig.admin.get("/api/v1/ha/notifications", params={"channel": channel})
+        assert told.json()["total"] == count
     assert (await rig.admin.delete(path)).status_code == 204
     assert await rig.listed() == []
     for method in ("GET", "DELETE"):

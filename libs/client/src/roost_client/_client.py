@@ -6,11 +6,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Final
 
 from roost_client._collection import Collection, JsonObject, follow
 from roost_client._errors import NotUnderstood
 from roost_client._launch import Place, Ticket, Wish, launch
 from roost_client._transport import Transport, body
+
+ASKS_OTHERS_S: Final = 90.0
+"""For an answer that waits for fence devices or mail servers, each with its own time limit."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,10 @@ class Roost:
         self.jobs = Collection(self._transport, "/jobs")
         self.ha_hosts = Collection(self._transport, "/ha/hosts")
         self.alerts = Collection(self._transport, "/ha/alerts")
+        self.incidents = Collection(self._transport, "/ha/incidents")
+        self.fencing = Collection(self._transport, "/ha/fencing", answer_within_s=ASKS_OTHERS_S)
+        self.channels = Collection(self._transport, "/ha/channels", answer_within_s=ASKS_OTHERS_S)
+        self.notifications = Collection(self._transport, "/ha/notifications")
 
     def __enter__(self) -> Roost:
         return self
@@ -100,3 +108,11 @@ class Roost:
     def ha_leader(self) -> JsonObject:
         """Which copy of ha-monitor decides."""
         return body(self._transport.request("GET", "/ha/leader"))
+
+    def ha_disarm(self, reason: str) -> JsonObject:
+        """Nobody is fenced until `ha_arm`."""
+        return body(self._transport.request("POST", "/ha/disarm", json={"reason": reason}))
+
+    def ha_arm(self) -> JsonObject:
+        """High availability acts again."""
+        return body(self._transport.request("POST", "/ha/arm"))

@@ -10,13 +10,16 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
-from roost_client._errors import WaitedTooLong, WorkFailed
+from roost_client._errors import NotUnderstood, WaitedTooLong, WorkFailed
 from roost_client._transport import JsonObject, Transport, body
 
 POLL_S: Final = 0.5
 """How often long work is asked for."""
 DONE: Final = frozenset({"done", "ready"})
 FAILED: Final = frozenset({"failed", "cancelled"})
+
+Answers = list[JsonObject]
+"""Outside of `Collection`, where ``list`` is a method."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,12 @@ class Accepted:
 class Collection:
     """Objects at ``path``; wherever an object is named, its id or its name is taken."""
 
-    def __init__(self, transport: Transport, path: str) -> None:
+    def __init__(
+        self, transport: Transport, path: str, *, answer_within_s: float | None = None
+    ) -> None:
+        """``answer_within_s``: where the server asks others before it answers."""
         self._transport = transport
+        self._answer_within_s = answer_within_s
         self.path = path
 
     def list(self, **filters: str | int) -> Iterator[JsonObject]:
@@ -58,7 +65,19 @@ class Collection:
     def act(self, name: str, verb: str, arguments: JsonObject | None = None) -> Accepted:
         """``POST …/{name}/{verb}``: start, approve, acknowledge."""
         path = f"{self._at(name)}/{quote(verb, safe='')}"
-        return _accepted(self._transport.request("POST", path, json=arguments))
+        return _accepted(self._request("POST", path, arguments))
+
+    def ask(self, name: str, verb: str) -> Answers:
+        """``POST …/{name}/{verb}`` that answers with a list: what a host's fence devices say."""
+        path = f"{self._at(name)}/{quote(verb, safe='')}"
+        answers = self._request("POST", path).json()
+        if not isinstance(answers, list):
+            raise NotUnderstood("client.answer-odd", f"{path} answered with no list.")
+        return answers
+
+    def put(self, name: str, content: object) -> JsonObject:
+        """PUT one whole; what was there is replaced."""
+        return body(self._request("PUT", self._at(name), content))
 
     def part(self, name: str, part: str) -> Collection:
         """The collection below one object: the versions of a template."""
@@ -72,6 +91,11 @@ class Collection:
     def replace(self, name: str, part: str, content: object) -> None:
         """PUT a whole part of one object."""
         self._transport.request("PUT", f"{self._at(name)}/{part}", json=content)
+
+    def _request(self, method: str, path: str, content: object = None) -> httpx.Response:
+        return self._transport.request(
+            method, path, json=content, answer_within_s=self._answer_within_s
+        )
 
     def _at(self, name: str) -> str:
         return f"{self.path}/{quote(name, safe='')}"

@@ -11,7 +11,7 @@ import typer
 
 from roost_client import Accepted, Collection, JsonObject, Roost
 from roost_client.cli.session import Name, Output, current
-from roost_client.cli.table import Column
+from roost_client.cli.table import Column, Part
 
 Limit = Annotated[int | None, typer.Option(min=1, help="At most so many; without it all.")]
 Where = Annotated[
@@ -43,6 +43,10 @@ class Noun:
     delete: str | None = None
     """Name of the verb that deletes, where there is one: delete, logoff."""
     deleted: str = "is being deleted"
+    shown: bool = True
+    """Whether the server can be asked for a single one."""
+    parts: tuple[Part, ...] = ()
+    """What a single one has besides its fields."""
 
 
 def group_for(noun: Noun) -> typer.Typer:
@@ -68,12 +72,8 @@ def group_for(noun: Noun) -> typer.Typer:
     ) -> None:
         show_all(context, noun, limit, where)
 
-    @group.command("show", help=f"Show one {noun.singular}, whole.")
-    def show(context: typer.Context, name: Name, output: Output = None) -> None:
-        run = current(context)
-        with run.connect() as roost:
-            run.show_one(noun.collection(roost).get(name))
-
+    if noun.shown:
+        _add_show(group, noun)
     for verb in noun.verbs:
         _add_verb(group, noun, verb)
     if noun.delete is not None:
@@ -105,6 +105,14 @@ def say_done(context: typer.Context, noun: Noun, name: str, past: str, done: Acc
     """The outcome of a verb; the document is the server's, or names what was done."""
     run = current(context)
     run.say(f"{noun.singular.capitalize()} {name} {past}.", done.item or {"name": name})
+
+
+def _add_show(group: typer.Typer, noun: Noun) -> None:
+    @group.command("show", help=f"Show one {noun.singular}, whole.")
+    def show(context: typer.Context, name: Name, output: Output = None) -> None:
+        run = current(context)
+        with run.connect() as roost:
+            run.show_one(noun.collection(roost).get(name), noun.parts)
 
 
 def _add_verb(group: typer.Typer, noun: Noun, verb: Verb) -> None:

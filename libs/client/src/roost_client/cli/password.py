@@ -1,4 +1,4 @@
-"""Passwords: asked for or read from standard input, never from the command line."""
+"""Secrets: asked for or read from standard input, never from the command line."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ PasswordStdin = Annotated[
 ]
 
 
-def read(*, from_stdin: bool, prompt: str, confirm: bool = False) -> str:
-    """The password; a usage error when there is none or nobody to ask."""
+def read(
+    *, from_stdin: bool, prompt: str, confirm: bool = False, what: str = "the password"
+) -> str:
+    """The password, or ``what`` is asked for; a usage error when there is none or nobody to ask."""
     if from_stdin:
         # One line: what a here-string or `echo` adds at the end is not part of it.
         password = sys.stdin.readline().rstrip("\r\n")
@@ -22,5 +24,5 @@ def read(*, from_stdin: bool, prompt: str, confirm: bool = False) -> str:
     else:
         raise typer.BadParameter("nobody to ask; use --password-stdin")
     if not password:
-        raise typer.BadParameter("the password is empty")
+        raise typer.BadParameter(f"{what} is empty")
     return password

@@ -15,7 +15,7 @@ import typer
 from roost_client import JsonObject, Roost, RoostClientError
 from roost_client.cli import table
 from roost_client.cli.credentials import TokenFile
-from roost_client.cli.table import Column
+from roost_client.cli.table import Column, Part
 
 
 class Format(StrEnum):
@@ -74,12 +74,12 @@ class Session:
         else:
             table.write_list(rows, columns)
 
-    def show_one(self, item: JsonObject) -> None:
+    def show_one(self, item: JsonObject, parts: Sequence[Part] = ()) -> None:
         """One object, whole."""
         if self.output is Format.JSON:
             write_json(item)
         else:
-            table.write_one(item)
+            table.write_one(item, parts)
 
 
 def write_json(document: object) -> None:

@@ -71,6 +71,14 @@ class Column:
         return self.write(value)
 
 
+@dataclass(frozen=True)
+class Part:
+    """A list inside an object, written as a table of its own."""
+
+    name: str
+    columns: tuple[Column, ...]
+
+
 def write_list(items: Sequence[JsonObject], columns: Sequence[Column]) -> None:
     """A line per object."""
     made = Table(box=None, pad_edge=False, header_style="bold")
@@ -82,14 +90,19 @@ def write_list(items: Sequence[JsonObject], columns: Sequence[Column]) -> None:
     _console().print(made)
 
 
-def write_one(item: JsonObject) -> None:
-    """A line per field, those of inner objects by dotted names."""
+def write_one(item: JsonObject, parts: Sequence[Part] = ()) -> None:
+    """A line per field, those of inner objects by dotted names; then the parts that are there."""
+    there = [part for part in parts if item.get(part.name)]
+    names = {part.name for part in there}
     made = Table(box=None, pad_edge=False, show_header=False)
     made.add_column(style="bold")
     made.add_column(overflow="fold")
-    for name, value in _flat(item):
+    for name, value in _flat({key: item[key] for key in item if key not in names}):
         made.add_row(Text(name), Text(plain(value)))
     _console().print(made)
+    for part in there:
+        _console().print(Text(f"\n{part.name}", style="bold"))
+        write_list(item[part.name], part.columns)
 
 
 def _flat(item: JsonObject, prefix: str = "") -> Iterator[tuple[str, object]]:

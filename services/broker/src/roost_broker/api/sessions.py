@@ -10,13 +10,13 @@ from fastapi import APIRouter, Query, Response
 
 from roost_broker.api.parts import Broker, Caller, Parts
 from roost_broker.model import Session
-from roost_broker.repository.lookup import named
 from roost_broker.repository.sessions import Sessions
 from roost_broker.schemas import Reference, SessionView
 from roost_broker.views import session_view
 from roost_common.contracts.session import EndReason, SessionState
 from roost_common.errors import NotFound
 from roost_common.http import Page, Paging, encode_cursor
+from roost_common.lookup import named
 from roost_common.security import Identity
 
 router = APIRouter(prefix="/api/v1/sessions", tags=["sessions"])

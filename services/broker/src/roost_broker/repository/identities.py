@@ -10,10 +10,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from roost_broker.model import Group, Membership, User
-from roost_broker.repository.lookup import named
 from roost_common.db import AsyncSession
 from roost_common.errors import Invalid, NotFound, Unauthenticated
 from roost_common.http import PageQuery
+from roost_common.lookup import named
 from roost_common.security import Role
 
 _ADMINS = sa.and_(

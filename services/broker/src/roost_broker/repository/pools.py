@@ -19,11 +19,11 @@ from roost_broker.model import (
     TemplateVersion,
     User,
 )
-from roost_broker.repository.lookup import named
 from roost_common.contracts.spec import OsFamily, TemplateRef
 from roost_common.db import AsyncSession
 from roost_common.errors import Invalid, NotFound
 from roost_common.http import PageQuery
+from roost_common.lookup import named
 
 
 @dataclass(frozen=True)

@@ -36,10 +36,10 @@ class NotificationsApi:
         add = self.router.add_api_route
         add("/channels", self.list_channels, methods=["GET"])
         add("/channels", self.create_channel, methods=["POST"], status_code=201)
-        add("/channels/{channel_id}", self.show_channel, methods=["GET"])
-        add("/channels/{channel_id}", self.replace_channel, methods=["PUT"])
-        add("/channels/{channel_id}", self.remove_channel, methods=["DELETE"], status_code=204)
-        add("/channels/{channel_id}/test", self.test_channel, methods=["POST"], status_code=204)
+        add("/channels/{reference}", self.show_channel, methods=["GET"])
+        add("/channels/{reference}", self.replace_channel, methods=["PUT"])
+        add("/channels/{reference}", self.remove_channel, methods=["DELETE"], status_code=204)
+        add("/channels/{reference}/test", self.test_channel, methods=["POST"], status_code=204)
         add("/notifications", self.list_notifications, methods=["GET"])
 
     async def list_channels(self, _who: Admin, paging: Paging) -> Page[ChannelView]:
@@ -61,13 +61,13 @@ class NotificationsApi:
             await channels.add(channel)
             return ChannelView.of(channel)
 
-    async def show_channel(self, _who: Admin, channel_id: UUID) -> ChannelView:
+    async def show_channel(self, _who: Admin, reference: str) -> ChannelView:
         """One channel."""
         async with self._unit() as transaction:
-            return ChannelView.of(await Channels(transaction.session).get(channel_id))
+            return ChannelView.of(await Channels(transaction.session).get(reference))
 
     async def replace_channel(
-        self, _who: Admin, channel_id: UUID, wanted: ChannelWanted
+        self, _who: Admin, reference: str, wanted: ChannelWanted
     ) -> ChannelView:
         """Change a channel; what waits goes where it leads now.
 
@@ -76,21 +76,21 @@ class NotificationsApi:
         """
         async with self._unit() as transaction:
             channels = Channels(transaction.session)
-            channel = await channels.lock(channel_id)
+            channel = await channels.get(reference, lock=True)
             await channels.take_name(wanted.name, channel.id)
             _fill(channel, wanted, self._sealer)
             return ChannelView.of(channel)
 
-    async def remove_channel(self, _who: Admin, channel_id: UUID) -> None:
+    async def remove_channel(self, _who: Admin, reference: str) -> None:
         """Tell them no more, also not what waits."""
         async with self._unit() as transaction:
             channels = Channels(transaction.session)
-            await channels.remove(await channels.lock(channel_id))
+            await channels.remove(await channels.get(reference, lock=True))
 
-    async def test_channel(self, who: Admin, channel_id: UUID) -> None:
+    async def test_channel(self, who: Admin, reference: str) -> None:
         """Tell something now, once, and say how it went: 503 with what the other end said."""
         async with self._unit() as transaction:
-            channel = await Channels(transaction.session).get(channel_id)
+            channel = await Channels(transaction.session).get(reference)
         now = self._clock.now()
         message = f"This is a test of the channel {channel.name}, asked for by {who.name}."
         notice = Notice(
@@ -107,7 +107,9 @@ class NotificationsApi:
         _who: Admin,
         paging: Paging,
         state: Annotated[State | None, Query(description="Only those in this state")] = None,
-        channel: Annotated[UUID | None, Query(description="Only over this channel")] = None,
+        channel: Annotated[
+            str | None, Query(description="Only over this channel, by id or name")
+        ] = None,
         alert: Annotated[UUID | None, Query(description="Only of this alert")] = None,
     ) -> Page[NotificationView]:
         """What is to be told, and what was, newest first."""
@@ -117,7 +119,7 @@ class NotificationsApi:
         async with self._unit() as transaction:
             rows, total = await Notifications(transaction.session).page(
                 state=state,
-                channel_id=channel,
+                channel=channel,
                 alert_id=alert,
                 before=None if before is None else int(before),
                 limit=paging.limit,

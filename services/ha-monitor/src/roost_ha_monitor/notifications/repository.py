@@ -13,6 +13,7 @@ from sqlalchemy.orm import aliased
 
 from roost_common.contracts.alert import Severity
 from roost_common.errors import Conflict, NotFound
+from roost_common.lookup import named
 from roost_ha_monitor.model import Alert
 from roost_ha_monitor.notifications.model import Channel, Notification, State
 from roost_ha_monitor.notifications.notice import About
@@ -26,14 +27,13 @@ class Channels:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def get(self, channel_id: UUID) -> Channel:
-        """Raises `NotFound`."""
-        return self._there(channel_id, await self._session.get(Channel, channel_id))
-
-    async def lock(self, channel_id: UUID) -> Channel:
-        """The same, and nobody else changes it in the meantime."""
-        found = await self._session.get(Channel, channel_id, with_for_update=True)
-        return self._there(channel_id, found)
+    async def get(self, reference: str, *, lock: bool = False) -> Channel:
+        """By id or name; locked, nobody else changes it in the meantime. Raises `NotFound`."""
+        query = sa.select(Channel).where(named(Channel.id, Channel.name, reference))
+        found = await self._session.scalar(query.with_for_update() if lock else query)
+        if found is None:
+            raise NotFound("channel.unknown", "No channel {channel}.", channel=reference)
+        return found
 
     async def take_name(self, name: str, channel_id: UUID) -> None:
         """Raises `Conflict` when another one has it. Who asks at the same time waits."""
@@ -63,12 +63,6 @@ class Channels:
             chosen = chosen.where(Channel.name > after)
         rows = await self._session.scalars(chosen.order_by(Channel.name).limit(limit + 1))
         return rows.all(), total or 0
-
-    @staticmethod
-    def _there(channel_id: UUID, found: Channel | None) -> Channel:
-        if found is None:
-            raise NotFound("channel.unknown", "No channel {channel}.", channel=str(channel_id))
-        return found
 
 
 class Notifications:
@@ -223,7 +217,7 @@ class Notifications:
         self,
         *,
         state: State | None,
-        channel_id: UUID | None,
+        channel: str | None,
         alert_id: UUID | None,
         before: int | None,
         limit: int,
@@ -234,11 +228,12 @@ class Notifications:
         )
         for column, value in (
             (Notification.state, state),
-            (Notification.channel_id, channel_id),
             (Notification.alert_id, alert_id),
         ):
             if value is not None:
                 chosen = chosen.where(column == value)
+        if channel is not None:
+            chosen = chosen.where(named(Channel.id, Channel.name, channel))
         total = await self._session.scalar(
             sa.select(sa.func.count()).select_from(chosen.subquery())
         )

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from roost_common.errors import Invalid
 from roost_common.http import PageQuery
+from roost_common.lookup import named
 
 
 def as_id(key: str) -> UUID | None:
@@ -32,8 +33,7 @@ class Listing:
 
 async def by_key(session: AsyncSession, entity: Any, key: str, *, lock: bool) -> Any:
     """The row with this id or unique name, or None."""
-    key_id = as_id(key)
-    query = sa.select(entity).where(entity.name == key if key_id is None else entity.id == key_id)
+    query = sa.select(entity).where(named(entity.id, entity.name, key))
     return await session.scalar(query.with_for_update() if lock else query)
 
 

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from roost_common.contracts.desktop import DesktopState, Power
 from roost_common.contracts.session import SessionState
 from roost_common.contracts.spec import DesktopSpec
+from roost_common.lookup import named
 from roost_inventory.model import (
     Cluster,
     Desktop,
@@ -62,10 +63,7 @@ class Clusters:
 
     async def find(self, key: str, *, lock: bool = False) -> Cluster | None:
         """The one with this id or name."""
-        try:
-            which = Cluster.id == UUID(key)
-        except ValueError:
-            which = Cluster.name == key
+        which = named(Cluster.id, Cluster.name, key)
         query = sa.select(Cluster).where(which)
         if lock:
             query = query.with_for_update().execution_options(populate_existing=True)

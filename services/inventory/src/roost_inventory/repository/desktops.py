@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from roost_common.contracts.base import Problem
 from roost_common.contracts.desktop import DesktopState, DomainState, Power, SpiceAddress
 from roost_common.contracts.session import SessionState
+from roost_common.lookup import named
 from roost_inventory.model import Desktop, DesktopSession, Migration, Revocation
 from roost_inventory.model.migration import Cause
 
@@ -86,10 +87,7 @@ class Desktops:
 
     async def id_of(self, key: str, *, user: str | None = None) -> UUID | None:
         """Id of the living desktop with this id or name, for ``user`` only one of theirs."""
-        try:
-            which = Desktop.id == UUID(key)
-        except ValueError:
-            which = Desktop.name == key
+        which = named(Desktop.id, Desktop.name, key)
         query = sa.select(Desktop.id).where(which, _LIVING)
         if user is not None:
             query = query.where(_held_by(user))

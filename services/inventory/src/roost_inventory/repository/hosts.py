@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from roost_common.contracts.host import Health, HostCapabilities, HostState
+from roost_common.lookup import named
 from roost_inventory.model import Administrative, Cluster, Desktop, Host
 from roost_inventory.placement import Candidate
 from roost_inventory.scheduling import PLACEMENT
@@ -73,10 +74,7 @@ class Hosts:
 
     async def name_of(self, key: str) -> str | None:
         """Name of the host with this id or name."""
-        try:
-            which = Host.id == UUID(key)
-        except ValueError:
-            which = Host.name == key
+        which = named(Host.id, Host.name, key)
         found: str | None = await self._session.scalar(sa.select(Host.name).where(which))
         return found
 

@@ -15,6 +15,7 @@ from roost_common.contracts.host import Health, HealthFact
 from roost_common.contracts.session import PoolChanged, SessionFact, SessionState
 from roost_common.contracts.spec import OsFamily
 from roost_common.contracts.template import TemplateCreated, TemplateDeleted
+from roost_common.lookup import named
 from roost_inventory.model import DesktopSession, NodeHealth, Pool, Reading, Template
 
 
@@ -129,10 +130,7 @@ class Templates:
 
     async def find(self, key: str) -> Template | None:
         """The living template with this id or name."""
-        try:
-            which = Template.id == UUID(key)
-        except ValueError:
-            which = Template.name == key
+        which = named(Template.id, Template.name, key)
         query = sa.select(Template).where(which, ~Template.deleted)
         return await self._session.scalar(query.order_by(Template.version.desc()).limit(1))
 
