@@ -173,3 +173,27 @@ async def test_a_second_path_that_does_not_show_a_living_host_is_an_alert(
         await eventually(lambda: site.listener.alerts("kvm1", kind) == [raised, cleared], "over")
     assert site.listener.alerts("kvm2", kind) == []
     assert site.listener.names("kvm1") == ["host.up"]
+
+
+async def test_when_the_site_starts_hosts_are_given_time_to_boot(
+    site: Any, eventually: Any
+) -> None:
+    """Nobody watched for a weekend; then the managers are up before the hosts are."""
+    early, late, gone = (site.node(f"kvm{number}") for number in range(3))
+    async with site.copy():
+        for node in (early, late, gone):
+            node.live()
+        for node in (early, late, gone):
+            await site.heard(node.name, "up")
+    for node in (early, late, gone):
+        await node.die()
+    await site.sql("update hosts set last_beat_at = last_beat_at - interval '2 days'")
+    site.extra = {"return_s": 12.0}
+    async with site.copy():
+        early.reboot()
+        await site.heard("kvm1", "up", "suspected")
+        late.reboot()
+        await site.heard("kvm1", "up", "suspected", "up")
+        # Who does not come is down in the end.
+        await site.heard("kvm2", "up", "suspected", "down")
+    assert "down" not in " ".join(site.listener.names("kvm1"))

@@ -309,6 +309,7 @@ async def test_more_hosts_than_are_fenced_by_themselves_wait_for_a_person(
 async def test_where_no_host_is_left_none_is_switched_off(site: Any, eventually: Any) -> None:
     """Managers that lost their own network see all hosts die; the devices still answer them."""
     nodes = [site.node(f"kvm{number}") for number in range(2)]
+    site.extra = {"return_s": 6.0}
     async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
         for node in nodes:
             node.live()
@@ -324,8 +325,13 @@ async def test_where_no_host_is_left_none_is_switched_off(site: Any, eventually:
             )
         assert "No host is left" in (await incident_of(admin, "kvm0"))["detail"]
         assert not site.listener.of(HostFenced)
-        # One of them is back: the other was not the network.
+        # One of them is back: the other has some time to follow, and does not.
         nodes[0].live()
+
+        async def given_time() -> bool:
+            return "time to come back" in (await incident_of(admin, "kvm1"))["detail"]
+
+        await eventually(given_time, "it is given time")
         assert (await fenced(site, eventually, "kvm1")).by is FencedBy.DEVICE
         assert site.agents.switched("kvm0") == []
 

@@ -13,7 +13,7 @@ from roost_common.contracts.desktop import DesktopState, Power
 from roost_common.contracts.host import Health
 from roost_common.contracts.incident import IncidentState, Resolution
 from roost_ha_monitor.desktop_fate import GIVEN_UP_CODE, Fate, Seen, resolution, tell
-from roost_ha_monitor.incident import RETRIES, Facts, Move, Standing, decide, held_back, retry_at
+from roost_ha_monitor.incident import RETRIES, Facts, Move, Standing, decide, hold, retry_at
 
 NOW = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
 
@@ -187,6 +187,18 @@ UP, DOWN, OFF, SUSPECTED = Health.UP, Health.DOWN, Health.OFF, Health.SUSPECTED
 def test_many_hosts_at_once_are_not_switched_off(
     down: int, healths: list[Health], at_most: float, said: str
 ) -> None:
-    answer = held_back(down, healths, at_most)
-    assert said in answer
-    assert bool(answer) == bool(said)
+    answer = hold(down, healths, at_most)
+    assert (answer is None) == (said == "")
+    if answer is not None:
+        assert said in answer.why
+        assert answer.nobody_left == ("No host" in said)
+
+
+def test_hosts_that_were_all_silent_are_given_time_to_come_back() -> None:
+    known = facts(devices=1)
+    waits = Standing(retry_at=known.now + timedelta(seconds=1))
+    decision = decide(waits, known)
+    assert (decision.move, decision.state) == (Move.ASK, IncidentState.AWAITING_CONFIRMATION)
+    assert "time to come back" in decision.detail
+    due = Standing(retry_at=known.now)
+    assert decide(due, known).move is Move.FENCE

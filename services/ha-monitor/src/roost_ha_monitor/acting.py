@@ -77,6 +77,7 @@ def build(
         rounds=rounds,
         tasks=tasks,
         fence_at_most=settings.fence_at_most,
+        return_s=settings.return_s,
     )
     watch = Watch(
         ears,

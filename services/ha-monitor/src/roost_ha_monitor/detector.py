@@ -53,6 +53,9 @@ class Policy:
     boot_s: float = 600.0
     """How long a host that was switched on may take until its first beat. Servers with much
     memory and many adapters take minutes for their self-test alone."""
+    return_s: float = 300.0
+    """How long hosts may take to come back after all of them, or nobody who watched them, was
+    there. As long as oVirt's engine fences nobody after its start (DisableFenceAtStartupInSec)."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,8 @@ class State:
     """It is being switched off on purpose: its silence is expected."""
     waking: bool = False
     """It is off and was switched on."""
+    spared_until: float = float("-inf")
+    """Until then its silence makes it suspected, not down: the site is just coming up."""
 
 
 @dataclass(frozen=True)
@@ -219,7 +224,7 @@ def _judge(
         case Health.SUSPECTED if beats:
             back = Health.RECOVERED if state.probation else Health.UP
             change = back, "It beats again."
-        case Health.SUSPECTED if silence >= policy.down_after_s:
+        case Health.SUSPECTED if silence >= policy.down_after_s and now >= state.spared_until:
             change = _weigh(
                 state, now, policy, heard_at=heard_at, evidence=evidence, lease_over=lease_over
             )

@@ -9,7 +9,7 @@ Rows are locked in one order everywhere: host, then incident.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 from uuid import UUID
@@ -28,7 +28,7 @@ from roost_ha_monitor.fencing.devices import Devices
 from roost_ha_monitor.fencing.plan import NothingWorked, Proven
 from roost_ha_monitor.fencing.round import Rounds
 from roost_ha_monitor.granting import Granting
-from roost_ha_monitor.incident import Decision, Facts, Move
+from roost_ha_monitor.incident import Decision, Facts, Hold, Move
 from roost_ha_monitor.journal import IncidentJournal
 from roost_ha_monitor.leading import Leading
 from roost_ha_monitor.model import Incident
@@ -57,7 +57,9 @@ class Following:
         rounds: Rounds,
         tasks: NodeTasks,
         fence_at_most: float,
+        return_s: float,
     ) -> None:
+        """``return_s``: see `Policy.return_s`."""
         self._unit = unit_of_work
         self._leading = leading
         self._ears = ears
@@ -67,6 +69,7 @@ class Following:
         self._tasks = tasks
         self._clock = clock
         self._fence_at_most = fence_at_most
+        self._return = timedelta(seconds=return_s)
         self._recovering = Recovering(unit_of_work, clock)
         self._loop = Loop("incidents", self.follow, FOLLOW_S)
 
@@ -88,12 +91,10 @@ class Following:
             hosts = await Hosts(transaction.session).all_known() if open_ones else []
         metrics.count_incidents(each.state for each in open_ones)
         unfenced = [each for each in open_ones if each.unfenced]
-        held_back = incident.held_back(
-            len(unfenced), [host.health for host in hosts], self._fence_at_most
-        )
+        hold = incident.hold(len(unfenced), [host.health for host in hosts], self._fence_at_most)
         for each in unfenced:
             if not self._tasks.busy(each.node):
-                await self._move(each.id, each.node, held_back)
+                await self._move(each.id, each.node, hold)
         for each in open_ones:
             if not each.unfenced:
                 await self._recovering.settle(each.id)
@@ -110,13 +111,16 @@ class Following:
             and self._ears.observing_since(self._clock.monotonic()) is not None
         )
 
-    async def _move(self, incident_id: UUID, node: str, held_back: str) -> None:
+    async def _move(self, incident_id: UUID, node: str, hold: Hold | None) -> None:
         now = self._clock.now()
         async with self._unit() as transaction:
             host = (await Hosts(transaction.session).lock_all([node])).get(node)
             row = await Incidents(transaction.session).lock(incident_id)
             if host is None or not row.unfenced or not self._acts():
                 return
+            hold = None if row.forced_by else hold
+            if hold is not None and hold.nobody_left:
+                row.not_before(now + self._return)
             facts = Facts(
                 now=now,
                 beats=host.health is not Health.DOWN,
@@ -124,7 +128,7 @@ class Following:
                 devices=len(await FenceDevices(transaction.session).of(node)),
                 lease_left_s=self._granting.lease_left_s(node, host.written),
                 disarmed=await Armings(transaction.session).disarmed(),
-                held_back="" if row.forced_by else held_back,
+                held_back=hold.why if hold else "",
             )
             decision = incident.decide(row.standing, facts)
             await self._carry_out(transaction, row, decision, facts, now)

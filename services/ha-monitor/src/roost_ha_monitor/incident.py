@@ -23,6 +23,7 @@ from roost_common.contracts.incident import IncidentState
 RETRIES: Final = tuple(timedelta(seconds=s) for s in (10, 20, 40, 60))
 """Pauses between rounds through the devices, the last one repeated: management boards restart
 within a minute, and a switch that was mended should not wait long."""
+NOBODY_LEFT: Final = "No host is left that beats: nothing could be restarted; is it the network?"
 
 
 class Move(Enum):
@@ -96,19 +97,30 @@ def decide(standing: Standing, facts: Facts) -> Decision:
     return Decision(Move.ASK, IncidentState.AWAITING_CONFIRMATION, _why_ask(standing, facts))
 
 
-def held_back(down: int, healths: Collection[Health | None], at_most: float) -> str:
-    """Why no device may be used while so many hosts are down; empty: each may.
+@dataclass(frozen=True)
+class Hold:
+    """No device may be used now."""
+
+    why: str
+    nobody_left: bool = False
+    """All hosts were silent at once: they are given time to come back before one is fenced."""
+
+
+def hold(down: int, healths: Collection[Health | None], at_most: float) -> Hold | None:
+    """What speaks against using devices while so many hosts are down; None: nothing does.
 
     Where nobody is left to take their desktops, switching hosts off helps nobody, and all of them
     at once are more likely one network: the managers' own. Above ``at_most``, a share of the hosts
     that are watched, the same is held likely.
     """
     if not any(health in (Health.UP, Health.RECOVERED) for health in healths):
-        return "No host is left that beats: nothing could be restarted, and it may be the network."
+        return Hold(NOBODY_LEFT, nobody_left=True)
     watched = sum(health not in (None, Health.OFF) for health in healths)
     if down > 1 and down > at_most * watched:
-        return f"{down} of {watched} hosts are down at once, more than are fenced by themselves."
-    return ""
+        return Hold(
+            f"{down} of {watched} hosts are down at once, more than are fenced by themselves."
+        )
+    return None
 
 
 def retry_at(rounds: int, now: datetime) -> datetime:
@@ -123,6 +135,8 @@ def _round_due(standing: Standing, facts: Facts) -> bool:
 def _why_ask(standing: Standing, facts: Facts) -> str:
     if facts.held_back:
         return facts.held_back
+    if facts.devices and not standing.rounds and not _round_due(standing, facts):
+        return "All hosts were silent at once: it is given time to come back by itself."
     if facts.devices:
         which = "its fence device" if facts.devices == 1 else f"any of its {facts.devices} devices"
         return f"It could not be switched off through {which}; it is tried again."

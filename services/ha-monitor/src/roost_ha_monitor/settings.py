@@ -33,6 +33,14 @@ class Settings(CentralSettings):
     boot_s: Annotated[
         float, Field(gt=0, description="Seconds a host that was switched on may take to beat")
     ] = Policy.boot_s
+    return_s: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="Seconds that hosts have to come back after all of them were silent at "
+            "once, or after a start at which nobody had watched them",
+        ),
+    ] = Policy.return_s
     probe_ports: Annotated[
         tuple[int, ...],
         Field(description="TCP ports that tell whether a silent host lives; []: none is asked"),
@@ -101,4 +109,6 @@ class Settings(CentralSettings):
     @property
     def policy(self) -> Policy:
         """The detector's part of the settings."""
-        return Policy(self.suspect_after_s, self.down_after_s, self.quiet_s, self.boot_s)
+        return Policy(
+            self.suspect_after_s, self.down_after_s, self.quiet_s, self.boot_s, self.return_s
+        )

@@ -28,6 +28,7 @@ from roost_ha_monitor.leading import Leading
 from roost_ha_monitor.model import Host
 from roost_ha_monitor.opening import open_incident
 from roost_ha_monitor.repository import Alerts, Hosts, PowerOrders
+from roost_ha_monitor.returning import Last, expected
 from roost_ha_monitor.witness import Witness
 
 logger = log.get_logger(__name__)
@@ -165,17 +166,19 @@ class Watch:
     async def _load(self) -> dict[str, State]:
         # The quiet time of a host that recovered starts again: the copy before may have missed
         # a break that nobody wrote down.
-        now = self._clock.monotonic()
+        now, wall = self._clock.monotonic(), self._clock.now()
         async with self._unit() as transaction:
-            rows = await Hosts(transaction.session).all_known()
+            hosts = Hosts(transaction.session)
+            rows = await hosts.all_known()
+            last = {host.node: Last(host.health, host.last_beat_at) for host in rows}
+            spared = await hosts.lock_all(expected(last, self._ears.pulses, wall))
+            for host in spared.values():
+                host.spared_until = wall + timedelta(seconds=self._policy.return_s)
             known = await Alerts(transaction.session).open_keys()
             self._planned = await PowerOrders(transaction.session).going_off()
         self._open = {key for key in known if key[0] in alerts.OF_STATES}
-        logger.info("detector.loaded", hosts=len(rows), alerts=len(self._open))
-        return {
-            host.node: State(host.health, host.sequence, now, host.probation, waking=host.waking)
-            for host in rows
-        }
+        logger.info("detector.loaded", hosts=len(rows), alerts=len(self._open), spared=len(spared))
+        return {host.node: _state(host, now, wall) for host in rows}
 
     async def _record(
         self, states: Mapping[str, State], changes: Changes, plan: alerts.Plan, now: float
@@ -225,3 +228,18 @@ class Watch:
         if deaf != self._was_deaf:
             logger.warning("detector.deaf") if deaf else logger.info("detector.hears-again")
             self._was_deaf = deaf
+
+
+def _state(host: Host, now: float, wall: datetime) -> State:
+    """A host's row as the detector's state; ``now`` and ``wall`` are the same moment."""
+    spared_until = float("-inf")
+    if host.spared_until is not None:
+        spared_until = now + (host.spared_until - wall).total_seconds()
+    return State(
+        host.health,
+        host.sequence,
+        now,
+        host.probation,
+        waking=host.waking,
+        spared_until=spared_until,
+    )

@@ -59,6 +59,8 @@ class Host(Base):
     """See `lease_watch.Written`."""
     waking: Mapped[bool] = mapped_column(default=False)
     """It is off and was switched on."""
+    spared_until: Mapped[datetime | None]
+    """Until then its silence does not make it down (`returning`)."""
 
     def change(
         self, health: Health, sequence: int, since: datetime, reason: str, *, probation: bool

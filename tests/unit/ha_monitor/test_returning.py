@@ -1,0 +1,41 @@
+"""Who is given time to come back when the site starts."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from roost_common.contracts.host import Health
+from roost_ha_monitor.returning import NOBODY_WATCHED, Last, expected
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LONG_AGO = NOW - NOBODY_WATCHED - timedelta(seconds=1)
+LATELY = NOW - NOBODY_WATCHED
+
+
+def test_after_a_power_cut_all_hosts_are_expected_back() -> None:
+    hosts = {
+        "up": Last(Health.UP, LONG_AGO),
+        "suspected": Last(Health.SUSPECTED, LONG_AGO - timedelta(days=1)),
+        "recovered": Last(Health.RECOVERED, None),
+        "down": Last(Health.DOWN, LONG_AGO),
+        "off": Last(Health.OFF, LONG_AGO),
+        "removed": Last(None, LONG_AGO),
+    }
+    assert expected(hosts, (), NOW) == ["up", "suspected", "recovered"]
+    assert expected(hosts, {"up": 1}, NOW) == ["suspected", "recovered"], "that one is there"
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        pytest.param({}, id="a new site"),
+        pytest.param({"a": Last(Health.UP, None)}, id="nobody ever beat"),
+        pytest.param(
+            {"a": Last(Health.UP, LONG_AGO), "b": Last(Health.UP, LATELY)}, id="somebody watched"
+        ),
+    ],
+)
+def test_after_a_takeover_nobody_is(hosts: dict[str, Last]) -> None:
+    assert expected(hosts, (), NOW) == []
