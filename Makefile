@@ -47,7 +47,8 @@ requirements: ## pin every dependency again
 .PHONY: test
 test: $(VENV) ## the tests, on real servers, guests and screens (the long failures: make chaos)
 	@deploy/lab/packages
-	$(PY) -m pytest -q -m "not chaos" $(ARGS)
+	$(PY) -m pytest -q -n 3 --dist worksteal --ignore tests/e2e $(ARGS)
+	$(PY) -m pytest -q -m "not chaos" tests/e2e $(ARGS)
 
 .PHONY: chaos
 chaos: $(VENV) ## every way in which hosts and managers fail, on the lab: half an hour

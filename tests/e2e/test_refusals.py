@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.e2e.site import ROOT, Api, Lab, NewPool, NewUser, eventually
+from tests.e2e.site import ROOT, Api, Lab, NewPool, NewUser, eventually, word
+
+from roost_lab.guest import IMAGE
+
+SMALL_BYTES = 4 << 30
+"""Several times what imaging keeps free (1 GiB); the file takes no space until it is written."""
 
 
 def refusal(user: Api, pool: str, **body: Any) -> tuple[int, str]:
@@ -69,7 +79,7 @@ def test_a_pool_without_room_says_so_and_recovers(
             admin.call("POST", f"/hosts/{node}/activate", 200, 202, 204, 409)
 
 
-def test_full_storage_is_told_and_recovered_from(
+def test_storage_that_is_away_is_told_and_recovered_from(
     admin: Api, lab: Lab, new_user: NewUser, new_pool: NewPool
 ) -> None:
     [storage] = admin.items("/storage")
@@ -90,6 +100,75 @@ def test_full_storage_is_told_and_recovered_from(
     finally:
         if hidden.exists():
             hidden.rename(marker)
+
+
+@contextmanager
+def small_storage(admin: Api, lab: Lab, folder: Path) -> Iterator[tuple[str, Path]]:
+    """A storage domain on a file system of its own that every node has mounted, as an NFS share
+    would be: its name and its directory."""
+    name = f"small-{word()}"
+    image, root = folder / "small.img", ROOT / ".roost" / "storage" / name
+    with ExitStack() as ending:
+
+        def run(*command: str | Path) -> str:
+            return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+        with image.open("wb") as file:
+            file.truncate(SMALL_BYTES)
+        run("mkfs.ext4", "-q", "-m", "0", image)
+        device = run("losetup", "--find", "--show", image).strip()
+        ending.callback(run, "losetup", "--detach", device)
+        root.mkdir(parents=True)
+        ending.callback(root.rmdir)
+        run("mount", device, root)
+        ending.callback(run, "umount", root)
+        for node in lab.nodes:
+            lab.on_node(node, "mount", device, str(root))
+            ending.callback(lab.on_node, node, "umount", str(root))
+        (root / "domain").mkdir()
+        admin.call("POST", "/storage", 201, json={"name": name, "path": str(root / "domain")})
+        ending.callback(admin.call, "DELETE", f"/storage/{name}", 204)
+        yield name, root
+
+
+@contextmanager
+def template_on(admin: Api, storage: str) -> Iterator[str]:
+    """The lab's guest as a template on a storage domain."""
+    name = f"small-{word()}"
+    body = {"name": name, "os": "linux", "storage": storage, "source": {"path": IMAGE}}
+    admin.call("POST", "/templates", 202, json=body)
+    eventually(lambda: admin.get(f"/templates/{name}")["state"] == "ready", 120, "imported")
+    try:
+        yield name
+    finally:
+        admin.call("DELETE", f"/templates/{name}", 202, 204)
+        path = f"/api/v1/templates/{name}"
+        eventually(lambda: admin.http.get(path).status_code == 404, 60, "the template is gone")
+
+
+def test_full_storage_is_told_and_recovered_from(
+    admin: Api, lab: Lab, new_user: NewUser, new_pool: NewPool, tmp_path: Path
+) -> None:
+    ann, bob = new_user(), new_user()
+    with (
+        small_storage(admin, lab, tmp_path) as (storage, root),
+        template_on(admin, storage) as template,
+        new_pool([ann, bob], template=template, spare=0) as pool,
+    ):
+        held = ann.launch(pool)
+        filling = root / "somebody-elses"
+        free = os.statvfs(root)
+        with filling.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize)
+        eventually(lambda: refusal(bob, pool) == (503, "storage.full"), 90, "told: it is full")
+        eventually(lambda: admin.get(f"/storage/{storage}")["state"] == "full", 60, "shown")
+        assert ann.launch(pool)["desktop"] == held["desktop"], "what is there works"
+        filling.unlink()
+        eventually(lambda: refusal(bob, pool)[0] in (200, 202), 90, "there is room again")
+        assert bob.launch(pool)["state"] == "ready"
+        for user in (ann, bob):
+            [session] = [one for one in user.items("/sessions") if one["state"] != "ended"]
+            user.log_off(str(session["id"]))
 
 
 def test_a_full_pool_queues_or_says_it_is_exhausted(new_user: NewUser, new_pool: NewPool) -> None:
