@@ -214,3 +214,44 @@ async def test_without_a_bus_publishing_fails_in_time() -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
+
+
+@pytest.mark.parametrize("how", ["cancelled", "a bare exception"])
+async def test_what_the_library_leaves_behind_is_a_lost_bus(amqp_url: str, how: str) -> None:
+    """When a connection breaks, it cancels what callers wait for, but not the callers."""
+
+    async def broken(*_: object, **__: object) -> None:
+        future = asyncio.get_running_loop().create_future()
+        if how == "cancelled":
+            future.cancel()
+        else:
+            future.set_exception(Exception())
+        await future
+
+    async with connected(amqp_url) as bus:
+        assert bus._link is not None
+        for exchange in (*bus._link.exchanges.values(), bus._link.publishing.default_exchange):
+            exchange.publish = broken  # type: ignore[method-assign]
+        with pytest.raises(Unavailable):
+            await bus.publish(HostApproved(node="kvm1", host_id=uuid4()))
+        with pytest.raises(Unavailable):
+            question = RebootDesktop(desktop_id=uuid4(), boot_id=uuid4(), force=False)
+            await bus.request(question, "kvm1", Done, deadline_s=5)
+
+
+async def test_who_publishes_can_still_be_cancelled(amqp_url: str) -> None:
+    async with connected(amqp_url) as bus:
+        assert bus._link is not None
+        waiting = asyncio.Event()
+
+        async def hangs(*_: object, **__: object) -> None:
+            waiting.set()
+            await asyncio.Event().wait()
+
+        for exchange in bus._link.exchanges.values():
+            exchange.publish = hangs  # type: ignore[method-assign]
+        task = asyncio.create_task(bus.publish(HostApproved(node="kvm1", host_id=uuid4())))
+        await waiting.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task

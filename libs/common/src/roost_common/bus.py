@@ -16,8 +16,8 @@ import asyncio
 import contextlib
 import json
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeVar
@@ -56,6 +56,26 @@ RETRY_STEPS_S: Final = (0.2, 1.0, 3.0)
 """Back-off by delivery count; each delivery keeps one place of the prefetch meanwhile."""
 RECONNECT_MAX_S: Final = 5.0
 _CONNECTION_ERRORS = (AMQPError, ConnectionError, OSError, asyncio.TimeoutError)
+
+
+@contextmanager
+def _breaking() -> Iterator[None]:
+    """What the library leaves waiting when a connection breaks ends as `ConnectionError`.
+
+    It cancels futures, or ends them with a bare `Exception`. To whoever waits for one the first
+    looks like the end of their own task: of the beat, for instance, which nobody would miss.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise ConnectionError("the connection broke") from None
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        raise ConnectionError("the connection broke") from error
 
 
 @dataclass(frozen=True)
@@ -164,18 +184,21 @@ class Bus:
         link = self._link
         if link is not None:
             for queue, tag in link.consumers:
-                with contextlib.suppress(*_CONNECTION_ERRORS):
+                with contextlib.suppress(*_CONNECTION_ERRORS), _breaking():
                     await queue.cancel(tag)
         if self._in_hand:
             await asyncio.wait(self._in_hand, timeout=deadline_s)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[_Link]:
-        connection = await aio_pika.connect(
-            self._url, timeout=10, client_properties={"connection_name": f"roost-{self._service}"}
-        )
+        name = f"roost-{self._service}"
+        with _breaking():
+            connection = await aio_pika.connect(
+                self._url, timeout=10, client_properties={"connection_name": name}
+            )
         try:
-            link = await self._build(connection)
+            with _breaking():
+                link = await self._build(connection)
             self._link = link
             self._connected.set()
             metrics.BUS_CONNECTED.set(1)
@@ -187,7 +210,7 @@ class Bus:
             for future in self._waiting.values():
                 if not future.done():
                     future.set_exception(_bus_unavailable())
-            with contextlib.suppress(*_CONNECTION_ERRORS, ChannelInvalidStateError):
+            with contextlib.suppress(*_CONNECTION_ERRORS, ChannelInvalidStateError), _breaking():
                 async with asyncio.timeout(5):
                     await connection.close()
 
@@ -312,10 +335,11 @@ class Bus:
         amqp = _to_amqp(body, envelope, persistent=kind is not Kind.TELEMETRY)
         link = await self._require(deadline_s)
         try:
-            async with asyncio.timeout(deadline_s):
-                await link.exchanges[topology.EXCHANGE_OF[kind]].publish(
-                    amqp, routing_key, mandatory=kind is Kind.COMMAND
-                )
+            with _breaking():
+                async with asyncio.timeout(deadline_s):
+                    await link.exchanges[topology.EXCHANGE_OF[kind]].publish(
+                        amqp, routing_key, mandatory=kind is Kind.COMMAND
+                    )
         except (*_CONNECTION_ERRORS, ChannelInvalidStateError) as error:
             if isinstance(error, aio_pika.exceptions.DeliveryError):
                 raise Unavailable(
@@ -341,11 +365,12 @@ class Bus:
         amqp.correlation_id = correlation
         amqp.expiration = deadline_s
         try:
-            async with asyncio.timeout(deadline_s):
-                await link.publishing.default_exchange.publish(
-                    amqp, topology.query_queue(node).name, mandatory=True
-                )
-                incoming = await future
+            with _breaking():
+                async with asyncio.timeout(deadline_s):
+                    await link.publishing.default_exchange.publish(
+                        amqp, topology.query_queue(node).name, mandatory=True
+                    )
+                    incoming = await future
         except (*_CONNECTION_ERRORS, ChannelInvalidStateError) as error:
             raise Unavailable(
                 "host.unreachable", "The agent of {node} does not answer.", node=node

@@ -60,3 +60,19 @@ class Loop:
                 await self._woken.wait()
         except TimeoutError:
             return
+
+
+async def endless(task: Callable[[], Awaitable[None]]) -> None:
+    """``task``, which ends only by cancellation of this one. Raises RuntimeError otherwise.
+
+    A task group takes a task that ends as cancelled for one that somebody wanted to end, and goes
+    on without it. Where a library's own cancellation comes through, nobody did.
+    """
+    try:
+        await task()
+    except asyncio.CancelledError:
+        current = asyncio.current_task()
+        if current is not None and current.cancelling():
+            raise
+        raise RuntimeError("a task that never ends was cancelled by nobody") from None
+    raise RuntimeError("a task that never ends has ended")

@@ -26,6 +26,7 @@ from starlette.types import ASGIApp
 
 from roost_common import log
 from roost_common.bus import Bus
+from roost_common.loops import endless
 from roost_common.settings import ServiceSettings, show
 
 if TYPE_CHECKING:
@@ -141,9 +142,9 @@ async def running(parts: Parts, settings: ServiceSettings) -> AsyncIterator[None
     try:
         async with asyncio.TaskGroup() as group:
             http = group.create_task(_serve(server), name="http")
-            bus = group.create_task(parts.bus.run(), name="bus")
+            bus = group.create_task(endless(parts.bus.run), name="bus")
             others = [
-                group.create_task(_endless(task), name=name) for name, task in parts.tasks.items()
+                group.create_task(endless(task), name=name) for name, task in parts.tasks.items()
             ]
             yield
             for notify in parts.on_stopping:
@@ -169,8 +170,3 @@ async def _serve(server: uvicorn.Server) -> None:
             listener.close()
     if not server.should_exit:
         raise RuntimeError("HTTP ended by itself")
-
-
-async def _endless(task: Callable[[], Awaitable[None]]) -> None:
-    await task()
-    raise RuntimeError("a task that never ends has ended")

@@ -17,6 +17,7 @@ from roost_common.clock import Clock, SystemClock
 from roost_common.contracts.desktop import EnsureDesktop
 from roost_common.contracts.host import LeaseGranted
 from roost_common.contracts.migration import CancelMigration, MigrateDesktop
+from roost_common.loops import endless
 from roost_common.service import Parts
 from roost_host_agent.address import towards
 from roost_host_agent.beat_file import BeatDirectory
@@ -55,9 +56,9 @@ class Agent:
     async def run(self) -> None:
         """The whole agent without its HTTP, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.bus.run())
-            for task in self.tasks.values():
-                group.create_task(_as_coroutine(task))
+            group.create_task(endless(self.bus.run))
+            for name, task in self.tasks.items():
+                group.create_task(endless(task), name=name)
 
 
 def build_agent(
@@ -237,7 +238,3 @@ def _trust(settings: Settings) -> Trust:
     if settings.spice_ca_file is None:
         return Trust(host_subject=settings.spice_host_subject)
     return Trust(settings.spice_ca_file.read_text(), settings.spice_host_subject)
-
-
-async def _as_coroutine(task: Callable[[], Awaitable[None]]) -> None:
-    await task()
