@@ -128,17 +128,32 @@ def test_a_device_that_fails_leaves_it_to_a_person(stand: Stand) -> None:
 
 
 @pytest.mark.chaos
-def test_a_device_that_lies_is_not_believed(stand: Stand) -> None:
+def test_a_device_that_says_done_and_does_nothing_is_not_believed(stand: Stand) -> None:
     node = stand.busiest()
     known = len(stand.incidents(node))
-    stand.lab.fence_device(node, "lies")
+    stand.lab.fence_device(node, "idles")
     stand.lab.node(node, "cut")
-    awaiting(stand, node, known)
+    incident = awaiting(stand, node, known)
+    assert "then that it is on" in incident["attempts"][-1]["outcome"]
     assert stand.domains_on(node), "it lives, with all that it had"
     stand.lab.fence_device(node, "works")
     incident = stand.incident(node, known, state="resolved", resolution="recovered")
     assert incident["fenced_by"] == "device", "it is tried again"
     eventually(stand.each_runs_once, FAILED_S, "each runs once")
+
+
+@pytest.mark.chaos
+def test_a_device_that_lies_is_not_believed(stand: Stand) -> None:
+    """It says off twice; the host is still heard."""
+    node, before = stand.busiest(), stand.runs()
+    known = len(stand.incidents(node))
+    stand.lab.fence_device(node, "lies")
+    stand.admin.call("POST", f"/ha/fencing/{node}/fence", 200)
+    incident = stand.incident(node, known, state="resolved")
+    assert (incident["resolution"], incident["fenced_by"]) == ("false-alarm", None)
+    assert "but it beats" in incident["attempts"][-1]["outcome"]
+    assert stand.runs() == before, "nothing was restarted"
+    assert stand.each_runs_once()
 
 
 @pytest.mark.chaos
