@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 
+from roost_common.clock import SystemClock
 from roost_common.contracts.host import FencedBy, FenceScope, HostFenced, LeaseGranted
 from roost_common.security import Role
 
@@ -30,7 +31,7 @@ async def armed(site: Any, eventually: Any, node: Any) -> None:
 
 
 @pytest.fixture
-def leased(site: Any) -> Any:
+async def leased(site: Any) -> Any:
     """Makes nodes with a lease; the copies count with short ones."""
     site.extra = {"lease_margin_s": MARGIN_S}
 
@@ -38,6 +39,9 @@ def leased(site: Any) -> Any:
         node = site.node(name)
         node.lease_s = LEASE_S
         return node
+
+    # While nobody beats, no lease is counted on.
+    site.node("kvm9").live()
 
     return make
 
@@ -64,7 +68,9 @@ async def test_nodes_without_a_device_are_granted_a_lease_that_counts(
         assert not grants(site, without_lease)[-1].armed
         last = grants(site, bare)[-1]
         assert last.sequence <= bare.sequence
-        rows = await site.sql("select node, armed, agent_id from hosts order by node")
+        rows = await site.sql(
+            "select node, armed, agent_id from hosts where node <> 'kvm9' order by node"
+        )
         assert [(row["node"], row["armed"]) for row in rows] == [
             ("kvm1", True),
             ("kvm2", False),
@@ -105,6 +111,38 @@ async def test_a_dead_host_is_fenced_by_its_own_lease_and_not_before_its_end(
         assert fact.at - node.last.sent_at >= timedelta(seconds=LEASE_S + MARGIN_S)
         assert not site.listener.alerts("kvm1", "host.unfenced")
         assert (await admin.get("/api/v1/ha/incidents")).json()["items"][0]["fenced_by"] == "lease"
+
+
+async def test_while_all_nodes_are_silent_nobodys_lease_is_counted_on(
+    site: Any, eventually: Any
+) -> None:
+    """They see each other, and hold on: it is the managers that are cut off."""
+    site.extra = {"lease_margin_s": MARGIN_S}
+    nodes = [site.node(name) for name in ("kvm1", "kvm2")]
+    async with site.copy():
+        for node in nodes:
+            node.lease_s = LEASE_S
+            node.live()
+        for node in nodes:
+            await site.heard(node.name, "up")
+        for node in nodes:
+            await armed(site, eventually, node)
+        for node in nodes:
+            await node.die()
+        for node in nodes:
+            await eventually(
+                lambda node=node: site.listener.alerts(node.name, "host.unfenced"), "called"
+            )
+        over = SystemClock().monotonic() + LEASE_S + 3 * MARGIN_S
+        await eventually(lambda: SystemClock().monotonic() > over, "any lease would have ended")
+        assert not site.listener.of(HostFenced)
+        # One of them is heard: now the other, if it lived, would be heard as well, or stop.
+        back = SystemClock().now()
+        nodes[0].live()
+        await eventually(lambda: site.listener.of(HostFenced), "the other is fenced")
+        (fact,) = site.listener.of(HostFenced)
+        assert (fact.node, fact.by) == ("kvm2", FencedBy.LEASE)
+        assert fact.at - back >= timedelta(seconds=LEASE_S + MARGIN_S)
 
 
 async def test_a_host_whose_last_beat_held_no_grant_is_not_counted_on(

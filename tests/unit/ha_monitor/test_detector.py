@@ -217,3 +217,11 @@ def test_a_step_without_news_changes_nothing(watched: Any) -> None:
     again, made = step(watched.state, None, 10.1, POLICY, 0.0)
     assert again == watched.state
     assert made == []
+
+
+def test_a_host_that_has_time_to_come_back_is_suspected_and_not_down() -> None:
+    spared = State(Health.UP, 1, 0.0, spared_until=300.0)
+    state, said = step(spared, None, 299.0, POLICY, observing_since=0.0)
+    assert [change.health for change in said] == [Health.SUSPECTED]
+    state, said = step(state, None, 300.0, POLICY, observing_since=0.0)
+    assert [change.health for change in said] == [Health.DOWN]

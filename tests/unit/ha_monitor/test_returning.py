@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from roost_common.contracts.host import Health
-from roost_ha_monitor.returning import NOBODY_WATCHED, Last, expected
+from roost_ha_monitor.returning import NOBODY_WATCHED, Last, all_down, expected
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LONG_AGO = NOW - NOBODY_WATCHED - timedelta(seconds=1)
@@ -39,3 +39,23 @@ def test_after_a_power_cut_all_hosts_are_expected_back() -> None:
 )
 def test_after_a_takeover_nobody_is(hosts: dict[str, Last]) -> None:
     assert expected(hosts, (), NOW) == []
+
+
+UP, DOWN, OFF, SUSPECTED = Health.UP, Health.DOWN, Health.OFF, Health.SUSPECTED
+
+
+@pytest.mark.parametrize(
+    ("healths", "all_of_them"),
+    [
+        ([DOWN, DOWN], True),
+        ([DOWN, DOWN, OFF, None], True),
+        ([DOWN, OFF], False),
+        ([DOWN], False),
+        ([DOWN, DOWN, SUSPECTED], False),
+        ([DOWN, DOWN, Health.RECOVERED], False),
+        ([DOWN, UP], False),
+        ([], False),
+    ],
+)
+def test_when_all_of_the_site_is_silent(healths: list[Health | None], *, all_of_them: bool) -> None:
+    assert all_down(healths) is all_of_them

@@ -77,7 +77,7 @@ def build(
         rounds=rounds,
         tasks=tasks,
         fence_at_most=settings.fence_at_most,
-        return_s=settings.return_s,
+        policy=settings.policy,
     )
     watch = Watch(
         ears,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 from roost_common import log, topology
@@ -20,6 +21,9 @@ from roost_ha_monitor.hearing import SELF_BEAT_S, Hearing
 
 logger = log.get_logger(__name__)
 
+BREAK_S: Final = 2.5
+"""Without a beat of any host for this long, all of them are silent: two beats were missed."""
+
 
 class Ears:
     """Pulses by node; times are this process's monotonic seconds."""
@@ -29,6 +33,8 @@ class Ears:
         self._copy_id = copy_id
         self._clock = clock
         self._hearing = Hearing()
+        self._last_heard = float("-inf")
+        self._hosts_heard_since = float("-inf")
 
     @property
     def queue(self) -> QueueSpec:
@@ -40,13 +46,32 @@ class Ears:
         now = self._clock.monotonic()
         message = delivery.message
         if isinstance(message, HostBeat):
-            self.pulses[message.node] = hear(self.pulses.get(message.node), message, now)
+            pulse = hear(self.pulses.get(message.node), message, now)
+            self.pulses[message.node] = pulse
+            self._note(pulse.heard_at)
         elif isinstance(message, MonitorBeat) and message.copy_id == self._copy_id:
             self._hearing = self._hearing.heard(now)
 
     def observing_since(self, now: float) -> float | None:
         """See `Hearing.observing_since`."""
         return self._hearing.observing_since(now)
+
+    def hosts_heard_since(self, now: float) -> float | None:
+        """Since when this copy has heard the bus, and some host on it, without a break; None
+        while it does not.
+
+        Hosts that are all silent hold on to their leases together, and for a while after one of
+        them is granted again: nobody's lease may be counted on before.
+        """
+        observing_since = self._hearing.observing_since(now)
+        if observing_since is None or now - self._last_heard > BREAK_S:
+            return None
+        return max(observing_since, self._hosts_heard_since)
+
+    def _note(self, heard_at: float) -> None:
+        if heard_at - self._last_heard > BREAK_S:
+            self._hosts_heard_since = heard_at
+        self._last_heard = max(self._last_heard, heard_at)
 
     def last_beat_at(self, node: str) -> datetime | None:
         """When this copy knows the node to have lived, as wall-clock time."""

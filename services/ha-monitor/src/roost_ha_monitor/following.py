@@ -9,6 +9,7 @@ Rows are locked in one order everywhere: host, then incident.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
@@ -23,15 +24,16 @@ from roost_common.loops import Loop
 from roost_common.outbox import Transaction, UnitOfWork
 from roost_ha_monitor import alerting, incident, metrics
 from roost_ha_monitor.alerts import UNFENCED, Wanted
+from roost_ha_monitor.detector import Policy
 from roost_ha_monitor.ears import Ears
 from roost_ha_monitor.fencing.devices import Devices
 from roost_ha_monitor.fencing.plan import NothingWorked, Proven
 from roost_ha_monitor.fencing.round import Rounds
 from roost_ha_monitor.granting import Granting
-from roost_ha_monitor.incident import Decision, Facts, Hold, Move
+from roost_ha_monitor.incident import Decision, Facts, Move
 from roost_ha_monitor.journal import IncidentJournal
 from roost_ha_monitor.leading import Leading
-from roost_ha_monitor.model import Incident
+from roost_ha_monitor.model import Host, Incident
 from roost_ha_monitor.node_tasks import NodeTasks
 from roost_ha_monitor.recovering import Recovering
 from roost_ha_monitor.repository import Armings, FenceDevices, Hosts, Incidents
@@ -57,9 +59,8 @@ class Following:
         rounds: Rounds,
         tasks: NodeTasks,
         fence_at_most: float,
-        return_s: float,
+        policy: Policy,
     ) -> None:
-        """``return_s``: see `Policy.return_s`."""
         self._unit = unit_of_work
         self._leading = leading
         self._ears = ears
@@ -69,7 +70,8 @@ class Following:
         self._tasks = tasks
         self._clock = clock
         self._fence_at_most = fence_at_most
-        self._return = timedelta(seconds=return_s)
+        self._return = timedelta(seconds=policy.return_s)
+        self._fresh_s = policy.suspect_after_s
         self._recovering = Recovering(unit_of_work, clock)
         self._loop = Loop("incidents", self.follow, FOLLOW_S)
 
@@ -91,7 +93,7 @@ class Following:
             hosts = await Hosts(transaction.session).all_known() if open_ones else []
         metrics.count_incidents(each.state for each in open_ones)
         unfenced = [each for each in open_ones if each.unfenced]
-        hold = incident.hold(len(unfenced), [host.health for host in hosts], self._fence_at_most)
+        hold = self._hold(unfenced, hosts)
         for each in unfenced:
             if not self._tasks.busy(each.node):
                 await self._move(each.id, each.node, hold)
@@ -111,16 +113,13 @@ class Following:
             and self._ears.observing_since(self._clock.monotonic()) is not None
         )
 
-    async def _move(self, incident_id: UUID, node: str, hold: Hold | None) -> None:
+    async def _move(self, incident_id: UUID, node: str, hold: str) -> None:
         now = self._clock.now()
         async with self._unit() as transaction:
             host = (await Hosts(transaction.session).lock_all([node])).get(node)
             row = await Incidents(transaction.session).lock(incident_id)
             if host is None or not row.unfenced or not self._acts():
                 return
-            hold = None if row.forced_by else hold
-            if hold is not None and hold.nobody_left:
-                row.not_before(now + self._return)
             facts = Facts(
                 now=now,
                 beats=host.health is not Health.DOWN,
@@ -128,12 +127,29 @@ class Following:
                 devices=len(await FenceDevices(transaction.session).of(node)),
                 lease_left_s=self._granting.lease_left_s(node, host.written),
                 disarmed=await Armings(transaction.session).disarmed(),
-                held_back=hold.why if hold else "",
+                held_back=hold,
+                spared=host.spared(now, self._return),
             )
             decision = incident.decide(row.standing, facts)
             await self._carry_out(transaction, row, decision, facts, now)
         if decision.move is Move.FENCE:
             self._tasks.start(node, partial(self._fence, incident_id, node))
+
+    def _hold(self, unfenced: Sequence[Incident], hosts: Sequence[Host]) -> str:
+        forced = {each.node for each in unfenced if each.forced_by}
+        watched = [host for host in hosts if host.health not in (None, Health.OFF)]
+        beating = sum(
+            host.health in (Health.UP, Health.RECOVERED) and self._beats(host.node)
+            for host in watched
+            if host.node not in forced
+        )
+        return incident.hold(len(unfenced), len(watched), beating, self._fence_at_most)
+
+    def _beats(self, node: str) -> bool:
+        """Rows alone may tell of a time before this copy began."""
+        pulse = self._ears.pulses.get(node)
+        now = self._clock.monotonic()
+        return pulse is not None and now - pulse.heard_at < self._fresh_s
 
     def _runs_anew(self, node: str, row: Incident) -> bool:
         pulse = self._ears.pulses.get(node)
@@ -202,8 +218,8 @@ async def stands(
     wanted = None
     if state is IncidentState.AWAITING_CONFIRMATION:
         message = (
-            f"Nothing could make sure that host {row.node} is off: its desktops are not restarted "
-            f"until somebody confirms it. {detail}"
+            f"Nothing has made sure that host {row.node} is off: its desktops are not restarted. "
+            f"{detail} Confirm it when you know that it is off."
         )
         wanted = Wanted(UNFENCED, row.node, Severity.ALERT, message)
     await alerting.set_one(transaction, (UNFENCED, row.node), wanted, now)

@@ -94,7 +94,7 @@ class Granting:
         at = due(
             self._ears.pulses.get(node),
             written,
-            observing_since=self._ears.observing_since(now),
+            observing_since=self._ears.hosts_heard_since(now),
             leading_since=self._leading.since,
             margin_s=self._margin_s,
         )

@@ -11,19 +11,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Final
 
-from roost_common.contracts.host import Health
 from roost_common.contracts.incident import IncidentState
 
 RETRIES: Final = tuple(timedelta(seconds=s) for s in (10, 20, 40, 60))
 """Pauses between rounds through the devices, the last one repeated: management boards restart
 within a minute, and a switch that was mended should not wait long."""
-NOBODY_LEFT: Final = "No host is left that beats: nothing could be restarted; is it the network?"
 
 
 class Move(Enum):
@@ -63,6 +60,8 @@ class Facts:
     disarmed: bool = False
     held_back: str = ""
     """Why no device may be used now, in words; empty: one may."""
+    spared: bool = False
+    """All hosts were silent at once: it has time to come back before a device is used."""
     anew: bool = False
     """By another run of its agent than the one that fell silent."""
 
@@ -87,7 +86,8 @@ def decide(standing: Standing, facts: Facts) -> Decision:
     if facts.disarmed and not standing.forced:
         why = "High availability is disarmed: nothing is fenced."
         return Decision(Move.WAIT, fencing, why)
-    if facts.devices and not facts.held_back and _round_due(standing, facts):
+    may = standing.forced or not (facts.held_back or facts.spared)
+    if facts.devices and may and _round_due(standing, facts):
         state = IncidentState.AWAITING_CONFIRMATION if standing.rounds else fencing
         return Decision(Move.FENCE, state, "It is being switched off.")
     if facts.lease_left_s is not None:
@@ -97,30 +97,20 @@ def decide(standing: Standing, facts: Facts) -> Decision:
     return Decision(Move.ASK, IncidentState.AWAITING_CONFIRMATION, _why_ask(standing, facts))
 
 
-@dataclass(frozen=True)
-class Hold:
-    """No device may be used now."""
-
-    why: str
-    nobody_left: bool = False
-    """All hosts were silent at once: they are given time to come back before one is fenced."""
-
-
-def hold(down: int, healths: Collection[Health | None], at_most: float) -> Hold | None:
-    """What speaks against using devices while so many hosts are down; None: nothing does.
+def hold(unfenced: int, watched: int, beating: int, at_most: float) -> str:
+    """What speaks against using devices while so many hosts are not fenced; empty: nothing does.
 
     Where nobody is left to take their desktops, switching hosts off helps nobody, and all of them
     at once are more likely one network: the managers' own. Above ``at_most``, a share of the hosts
     that are watched, the same is held likely.
     """
-    if not any(health in (Health.UP, Health.RECOVERED) for health in healths):
-        return Hold(NOBODY_LEFT, nobody_left=True)
-    watched = sum(health not in (None, Health.OFF) for health in healths)
-    if down > 1 and down > at_most * watched:
-        return Hold(
-            f"{down} of {watched} hosts are down at once, more than are fenced by themselves."
+    if not beating:
+        return "No host is left that beats: nothing could be restarted; is it the network?"
+    if unfenced > 1 and unfenced > at_most * watched:
+        return (
+            f"{unfenced} of {watched} hosts are down at once, more than are fenced by themselves."
         )
-    return None
+    return ""
 
 
 def retry_at(rounds: int, now: datetime) -> datetime:
@@ -129,13 +119,17 @@ def retry_at(rounds: int, now: datetime) -> datetime:
 
 
 def _round_due(standing: Standing, facts: Facts) -> bool:
-    return standing.retry_at is None or facts.now >= standing.retry_at
+    if standing.retry_at is None:
+        return True
+    # Further away than any pause: the clock of who wrote it was ahead.
+    left = standing.retry_at - facts.now
+    return left <= timedelta() or left > RETRIES[-1]
 
 
 def _why_ask(standing: Standing, facts: Facts) -> str:
     if facts.held_back:
         return facts.held_back
-    if facts.devices and not standing.rounds and not _round_due(standing, facts):
+    if facts.devices and facts.spared:
         return "All hosts were silent at once: it is given time to come back by itself."
     if facts.devices:
         which = "its fence device" if facts.devices == 1 else f"any of its {facts.devices} devices"

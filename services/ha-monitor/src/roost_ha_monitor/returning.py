@@ -1,4 +1,4 @@
-"""Who is given time to come back when the site starts. Pure.
+"""Who is given time to come back when the site starts, or all of it was silent. Pure.
 
 After a power cut, or a weekend, managers are up before the hosts: those still boot. Whoever had
 watched would know that they were away, but nobody had. Fencing them would switch off what is just
@@ -7,7 +7,7 @@ starting.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -34,3 +34,9 @@ def expected(hosts: Mapping[str, Last], heard: Collection[str], now: datetime) -
     if not beats or now - max(beats) <= NOBODY_WATCHED:
         return []
     return [n for n, host in hosts.items() if host.health in _EXPECTED and n not in heard]
+
+
+def all_down(healths: Iterable[Health | None]) -> bool:
+    """Whether every host is down that is not off on purpose, and there are several."""
+    watched = [health for health in healths if health not in (None, Health.OFF)]
+    return len(watched) > 1 and all(health is Health.DOWN for health in watched)

@@ -11,6 +11,7 @@ from typing import Final
 
 from roost_common.clock import Clock
 from roost_common.contracts.alert import Severity
+from roost_common.contracts.host import Health
 from roost_common.loops import Loop
 from roost_common.outbox import UnitOfWork
 from roost_ha_monitor import alerting
@@ -19,6 +20,7 @@ from roost_ha_monitor.detector import Pulse
 from roost_ha_monitor.ears import Ears
 from roost_ha_monitor.granting import Granting
 from roost_ha_monitor.leading import Leading
+from roost_ha_monitor.repository import Alerts, Hosts
 from roost_ha_monitor.witness import Witness
 
 TRY_S: Final = 60.0
@@ -60,32 +62,38 @@ class SecondPath:
     async def try_all(self) -> None:
         """Try it once for every host that beats; of the others nothing new is known."""
         if not (self._leading.held and self._witness.there):
+            self._misses = {}
             return
-        nodes = list(self._ears.pulses)
+        async with self._unit() as transaction:
+            rows = await Hosts(transaction.session).all_known()
+            known = await Alerts(transaction.session).open_keys()
+        nodes = [row.node for row in rows if row.health not in (None, Health.OFF)]
         shown = await asyncio.gather(*(self._try(node) for node in nodes))
         for node, seen in zip(nodes, shown, strict=True):
             if seen is not None:
                 self._misses[node] = 0 if seen else self._misses.get(node, 0) + 1
-        for node in self._misses.keys() - self._ears.pulses.keys():
-            del self._misses[node]
+        told = {about for alert, about in known if alert == NO_SECOND_PATH}
         wanted = {
             node: Wanted(
                 NO_SECOND_PATH,
                 node,
                 Severity.WARNING,
                 f"Host {node} beats, but neither its ports nor its file on the shared storage can "
-                "be seen from here: were it silent on the bus, it would be taken for dead.",
+                "be seen from here: were it silent on the bus, nobody could tell whether it lives.",
             )
-            for node, misses in self._misses.items()
-            if misses >= MISSES
+            for node in nodes
+            # What was told stays so until it is seen: of who cannot be asked nothing new is known.
+            if (misses := self._misses.get(node)) != 0 and (node in told or (misses or 0) >= MISSES)
         }
+        if not self._leading.held:
+            return
         async with self._unit() as transaction:
             await alerting.keep(transaction, NO_SECOND_PATH, wanted, self._clock.now())
 
     async def _try(self, node: str) -> bool | None:
         """Whether it is seen; None where it does not beat, before or after."""
-        pulse = self._ears.pulses[node]
-        if not self._beats(pulse):
+        pulse = self._ears.pulses.get(node)
+        if pulse is None or not self._beats(pulse):
             return None
         seen = await self._witness.shows(node, self._granting.address(node), pulse.agent_id)
         if not seen and not self._beats(self._ears.pulses.get(node)):

@@ -8,7 +8,7 @@ one transaction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -19,7 +19,7 @@ from roost_common.contracts.host import Health
 from roost_common.errors import Conflict
 from roost_common.loops import Loop
 from roost_common.outbox import Transaction, UnitOfWork
-from roost_ha_monitor import alerting, alerts, metrics
+from roost_ha_monitor import alerting, alerts, metrics, returning
 from roost_ha_monitor.alerts import Key
 from roost_ha_monitor.detector import Policy, State, Transition, step
 from roost_ha_monitor.ears import Ears
@@ -28,7 +28,7 @@ from roost_ha_monitor.leading import Leading
 from roost_ha_monitor.model import Host
 from roost_ha_monitor.opening import open_incident
 from roost_ha_monitor.repository import Alerts, Hosts, PowerOrders
-from roost_ha_monitor.returning import Last, expected
+from roost_ha_monitor.returning import Last
 from roost_ha_monitor.witness import Witness
 
 logger = log.get_logger(__name__)
@@ -70,6 +70,7 @@ class Watch:
         self._planned: set[str] = set()
         self._open: set[Key] = set()
         self._was_deaf = False
+        self._spared: Collection[str] = ()
         self._beats = Loop("beats", self.write_beats, BEATS_WRITTEN_S)
 
     def forget(self) -> None:
@@ -100,6 +101,7 @@ class Watch:
         if observing_since is None:
             return
         states, changes = self._judge(self._states, now, observing_since)
+        states = self._spare(states, now)
         suspected = [node for node, state in states.items() if state.health is Health.SUSPECTED]
         self._witness.want({node: self._granting.address(node) for node in suspected})
         plan = alerts.plan(states, self._open, now, self._agent_silent_after_s)
@@ -125,9 +127,35 @@ class Watch:
             for node, pulse in sorted(self._ears.pulses.items())
             if node in written and (at := self._ears.last_beat_at(node)) is not None
         ]
-        if beats:
+        now, wall = self._clock.monotonic(), self._clock.now()
+        spared = {
+            node: wall + timedelta(seconds=state.spared_until - now)
+            for node, state in self._states.items()
+            if state.spared_until > now
+        }
+        if beats or spared or self._spared:
             async with self._unit() as transaction:
-                await Hosts(transaction.session).heard(beats)
+                hosts = Hosts(transaction.session)
+                if beats:
+                    await hosts.heard(beats)
+                if spared or self._spared:
+                    await hosts.spare(spared)
+            self._spared = spared.keys()
+
+    def _spare(self, states: dict[str, State], now: float) -> dict[str, State]:
+        """All hosts are down: from when one of them is back, the others have time to follow. One
+        that is up again needs none any more."""
+        until = now + self._policy.return_s
+        all_down = returning.all_down(state.health for state in states.values())
+        for node, state in states.items():
+            if state.health is Health.DOWN and all_down:
+                states[node] = replace(state, spared_until=until)
+            elif state.health is Health.UP and self._hears(state, now):
+                states[node] = replace(state, spared_until=float("-inf"))
+        return states
+
+    def _hears(self, state: State, now: float) -> bool:
+        return state.pulse is not None and now - state.pulse.heard_at < self._policy.suspect_after_s
 
     def _judge(
         self, before: Mapping[str, State], now: float, observing_since: float
@@ -171,14 +199,30 @@ class Watch:
             hosts = Hosts(transaction.session)
             rows = await hosts.all_known()
             last = {host.node: Last(host.health, host.last_beat_at) for host in rows}
-            spared = await hosts.lock_all(expected(last, self._ears.pulses, wall))
+            spared = await hosts.lock_all(returning.expected(last, self._ears.pulses, wall))
             for host in spared.values():
                 host.spared_until = wall + timedelta(seconds=self._policy.return_s)
             known = await Alerts(transaction.session).open_keys()
             self._planned = await PowerOrders(transaction.session).going_off()
         self._open = {key for key in known if key[0] in alerts.OF_STATES}
+        self._spared = [host.node for host in rows if host.spared_until is not None]
         logger.info("detector.loaded", hosts=len(rows), alerts=len(self._open), spared=len(spared))
-        return {host.node: _state(host, now, wall) for host in rows}
+        return {host.node: self._state(host, now, wall) for host in rows}
+
+    def _state(self, host: Host, now: float, wall: datetime) -> State:
+        """A row as the detector's state; ``now`` and ``wall`` are the same moment."""
+        spared_until = float("-inf")
+        return_s = self._policy.return_s
+        if host.spared_until is not None and host.spared(wall, timedelta(seconds=return_s)):
+            spared_until = now + (host.spared_until - wall).total_seconds()
+        return State(
+            host.health,
+            host.sequence,
+            now,
+            host.probation,
+            waking=host.waking,
+            spared_until=spared_until,
+        )
 
     async def _record(
         self, states: Mapping[str, State], changes: Changes, plan: alerts.Plan, now: float
@@ -228,18 +272,3 @@ class Watch:
         if deaf != self._was_deaf:
             logger.warning("detector.deaf") if deaf else logger.info("detector.hears-again")
             self._was_deaf = deaf
-
-
-def _state(host: Host, now: float, wall: datetime) -> State:
-    """A host's row as the detector's state; ``now`` and ``wall`` are the same moment."""
-    spared_until = float("-inf")
-    if host.spared_until is not None:
-        spared_until = now + (host.spared_until - wall).total_seconds()
-    return State(
-        host.health,
-        host.sequence,
-        now,
-        host.probation,
-        waking=host.waking,
-        spared_until=spared_until,
-    )

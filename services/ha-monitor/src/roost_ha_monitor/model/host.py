@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -79,6 +79,13 @@ class Host(Base):
     def written(self) -> Written:
         """What is written of its lease."""
         return Written(self.armed, self.agent_id, self.armed_sequence)
+
+    def spared(self, now: datetime, at_most: timedelta) -> bool:
+        """Whether it still has time to come back.
+
+        Never for longer than ``at_most``, whatever the clock said of who wrote it.
+        """
+        return self.spared_until is not None and now < self.spared_until <= now + at_most
 
     def remove(self, now: datetime, by: str) -> None:
         """Watch it no more. Raises `Conflict` (``ha.host-beats``) while it beats.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from typing import Final
+from datetime import datetime
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
@@ -23,7 +22,6 @@ from roost_ha_monitor.desktop_fate import Fate
 from roost_ha_monitor.incident import Standing, retry_at
 from roost_ha_monitor.model.base import Base, text_enum
 
-HOLD_WRITTEN: Final = timedelta(seconds=5)
 UNFENCED = (IncidentState.FENCING, IncidentState.AWAITING_CONFIRMATION)
 _SCOPES = {
     FencedBy.DEVICE: FenceScope.ALL,
@@ -97,11 +95,6 @@ class Incident(Base):
     def force(self, by: str) -> None:
         """An administrator wants the host switched off now, whether it beats or not."""
         self.forced_by, self.rounds, self.retry_at = by, 0, None
-
-    def not_before(self, at: datetime) -> None:
-        """No device is used before that. Said again and again, it is written now and then."""
-        if self.retry_at is None or at - self.retry_at > HOLD_WRITTEN:
-            self.retry_at = at
 
     def round_failed(self, now: datetime) -> None:
         """No device could do it this time."""

@@ -72,6 +72,12 @@ class Hosts:
             [{"node": node, "last_beat_at": at, "libvirt": up} for node, at, up in beats],
         )
 
+    async def spare(self, until: Mapping[str, datetime]) -> None:
+        """These hosts, and no others, have time to come back until then."""
+        rows = await self._session.scalars(sa.select(Host).order_by(Host.node).with_for_update())
+        for host in rows:
+            host.spared_until = until.get(host.node)
+
     async def leases(self) -> dict[str, Leased]:
         """What is written of every watched host's lease, by name."""
         chosen = sa.select(Host.node, Host.agent_id, Host.address, Host.armed, Host.armed_sequence)
