@@ -110,6 +110,7 @@ def test_everything_is_killed_once_while_twenty_desktops_are_made_and_launched(
             waiting = [launchers.submit(launch_until_ready, user, pool) for user in users]
             stop = threading.Event()
             for programs in broken(lab):
+                assert not all(launch.done() for launch in waiting), "in the middle of it"
                 kill(lab, programs)
                 stop.wait(1)
             ready = [future.result(timeout=400) for future in waiting]

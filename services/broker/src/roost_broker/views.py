@@ -1,4 +1,4 @@
-"""Answers made from rows. Pure."""
+"""Answers made from rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""libvirt's bulk statistics of a domain, made into what a report says. Pure.
+"""libvirt's bulk statistics of a domain, made into what a report says.
 
 Names of the parameters: libvirt, ``virConnectGetAllDomainStats``.
 """
