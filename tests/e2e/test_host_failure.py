@@ -134,7 +134,7 @@ def test_a_device_that_says_done_and_does_nothing_is_not_believed(stand: Stand) 
     stand.lab.fence_device(node, "idles")
     stand.lab.node(node, "cut")
     incident = awaiting(stand, node, known)
-    assert "then that it is on" in incident["attempts"][-1]["outcome"]
+    assert "did not switch off" in incident["attempts"][-1]["outcome"]
     assert stand.domains_on(node), "it lives, with all that it had"
     stand.lab.fence_device(node, "works")
     incident = stand.incident(node, known, state="resolved", resolution="recovered")
