@@ -50,7 +50,7 @@ END
     ;;
 off) : >"$0.$plug.off" ;;
 on) rm -f "$0.$plug.off" ;;
-*) [ ! -e "$0.$plug.off" ] || exit 2 ;;
+*) if [ -e "$0.$plug.off" ]; then echo "Status: OFF"; exit 2; fi; echo "Status: ON" ;;
 esac
 """
 
