@@ -26,6 +26,9 @@ from tests.e2e.site import (
     word,
 )
 
+from roost_lab import network, stray
+from roost_lab.paths import Paths
+
 LAB_ENV = ROOT / ".roost" / "lab.env"
 PROGRAMS = ("Xvfb", "remote-viewer", "tesseract", "import", "xdotool", "virsh")
 
@@ -43,6 +46,24 @@ def _shape() -> tuple[str, ...]:
     found = json.loads((LAB_ENV.parent / "lab.json").read_text())
     fencing = "--fencing" if found["fencing"] else "--no-fencing"
     return ("--copies", str(found["copies"]), "--nodes", str(found["nodes"]), fencing)
+
+
+def _left_behind() -> list[str]:
+    """What there is of the lab on this machine; after ``down`` that must be nothing."""
+    paths = Paths.here()
+    found = [f"namespace or link of {name}" for name in network.leftovers()]
+    if network.link_exists(network.BRIDGE):
+        found.append(f"bridge {network.BRIDGE}")
+    found += [f"process {pid}, {name}" for pid, name in stray.processes(paths).items()]
+    # In the eyes of every process: QEMU carries no mark of the lab, but lives among its mounts.
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"/{paths.state.name}/" in (process / "mountinfo").read_text():
+                name = (process / "comm").read_text().strip()
+                found.append(f"mount seen by {process.name}, {name}")
+        except OSError:
+            continue  # it ended while we looked
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -66,6 +87,7 @@ def lab() -> Iterator[Lab]:
         subprocess.run([ROOT / "deploy" / "lab" / "up", *before], check=True)
     else:
         subprocess.run([ROOT / "deploy" / "lab" / "down"], check=True)
+        assert _left_behind() == []
 
 
 @pytest.fixture(scope="session")

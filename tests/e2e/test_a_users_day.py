@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 from tests.e2e.site import Api, NewPool, NewScreen, NewUser, eventually
 
-from roost_lab.handshake import SpiceError, open_screen
+from roost_lab.handshake import Screen, SpiceError, open_screen
 
 
 def vv_of(text: str) -> configparser.SectionProxy:
@@ -73,13 +73,18 @@ def connections(viewer: subprocess.Popen[str]) -> list[int]:
     return [one.raddr.port for one in found if one.status == psutil.CONN_ESTABLISHED]
 
 
+def opened(ready: dict[str, Any]) -> Screen:
+    """What a screen says when its ticket opens it."""
+    spice = ready["spice"]
+    return open_screen(
+        spice["host"], spice["tls_port"], spice["password"], spice["ca"], spice["host_subject"]
+    )
+
+
 def refused(ready: dict[str, Any]) -> bool:
     """Whether a ticket opens its screen no more, for the reason that it is too old."""
-    spice = ready["spice"]
     try:
-        open_screen(
-            spice["host"], spice["tls_port"], spice["password"], spice["ca"], spice["host_subject"]
-        )
+        opened(ready)
     except SpiceError as error:
         return "outdated ticket" in str(error)
     return False
@@ -94,7 +99,9 @@ def test_a_ticket_is_good_until_the_next_one_and_only_for_its_seconds(
         assert first["desktop"] == second["desktop"]
         assert first["session_id"] == second["session_id"]
         assert refused(first)
-        assert not refused(second)
+        offered = opened(second).channels
+        assert offered["usbredir"] == 4
+        assert {"display", "inputs", "cursor", "playback", "record"} <= offered.keys()
         eventually(lambda: refused(second), 120, "its seconds are over")
         # QEMU counts whole seconds.
         left = datetime.fromisoformat(second["expires_at"]) - datetime.now(UTC)

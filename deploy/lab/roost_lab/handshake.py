@@ -1,4 +1,4 @@
-"""A real SPICE link: TLS, the ticket, and the main channel's first message.
+"""A real SPICE link: TLS, the ticket, and what the main channel says first.
 
 Only as much of the protocol as proves that a desktop's screen opens with a ticket. Sources:
 spice-protocol's ``spice/protocol.h`` (link messages, capabilities, error codes) and
@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +27,24 @@ MINI_HEADER: Final = 3
 """Bits of the common capabilities (SPICE_COMMON_CAP_…)."""
 MAIN_INIT: Final = 103
 """SPICE_MSG_MAIN_INIT."""
+MAIN_CHANNELS_LIST: Final = 104
+"""SPICE_MSG_MAIN_CHANNELS_LIST."""
+ATTACH_CHANNELS: Final = 104
+"""SPICE_MSGC_MAIN_ATTACH_CHANNELS."""
+CHANNELS: Final = {
+    1: "main",
+    2: "display",
+    3: "inputs",
+    4: "cursor",
+    5: "playback",
+    6: "record",
+    7: "tunnel",
+    8: "smartcard",
+    9: "usbredir",
+    10: "port",
+    11: "webdav",
+}
+"""SPICE_CHANNEL_…: the kinds of channels."""
 _HEADER: Final = struct.Struct("<4sIII")
 _MESSAGE: Final = struct.Struct("<IBBIII")
 _REPLY: Final = struct.Struct("<I162sIII")
@@ -50,11 +69,13 @@ class SpiceError(Exception):
 
 @dataclass(frozen=True)
 class Screen:
-    """What the main channel's first message says."""
+    """What the main channel says when it opens."""
 
     session_id: int
     display_channels: int
     agent_connected: bool
+    channels: Counter[str]
+    """How many channels of each kind the server offers, by the names in `CHANNELS`."""
 
 
 def link_message(connection_id: int = 0, channel: int = MAIN_CHANNEL) -> bytes:
@@ -88,8 +109,17 @@ def encrypted_ticket(key: rsa.RSAPublicKey, password: str) -> bytes:
     return key.encrypt(password.encode() + b"\0", scheme)
 
 
+def channels_list(body: bytes) -> Counter[str]:
+    """How many channels of each kind a SpiceMsgChannels names: a count, then type and id each."""
+    (count,) = struct.unpack_from("<I", body) if len(body) >= 4 else (0,)
+    kinds = body[4::2]
+    if len(body) != 4 + 2 * count:
+        raise SpiceError("the list of channels is not as long as it says")
+    return Counter(CHANNELS.get(kind, f"type {kind}") for kind in kinds)
+
+
 def open_main_channel(stream: socket.socket, password: str) -> Screen:
-    """Link the main channel over a connected stream and wait for its first message."""
+    """Link the main channel over a connected stream and ask it which channels there are."""
     stream.sendall(link_message())
     magic, major, _, size = _HEADER.unpack(_read(stream, _HEADER.size))
     if magic != MAGIC or major != VERSION[0]:
@@ -103,12 +133,10 @@ def open_main_channel(stream: socket.socket, password: str) -> Screen:
         raise SpiceError(_ERRORS.get(result, f"link error {result}"))
     if not capabilities >> MINI_HEADER & 1:
         raise SpiceError("the server does not know mini headers")
-    while True:
-        kind, size = _MINI.unpack(_read(stream, _MINI.size))
-        body = _read(stream, size)
-        if kind == MAIN_INIT:
-            session, displays, _, _, agent, *_ = _INIT.unpack_from(body)
-            return Screen(session, displays, bool(agent))
+    session, displays, _, _, agent, *_ = _INIT.unpack_from(_wait_for(stream, MAIN_INIT))
+    stream.sendall(_MINI.pack(ATTACH_CHANNELS, 0))
+    channels = channels_list(_wait_for(stream, MAIN_CHANNELS_LIST))
+    return Screen(session, displays, bool(agent), channels)
 
 
 def open_screen(
@@ -141,6 +169,15 @@ def subject_of(stream: ssl.SSLSocket) -> str:
     certificate = x509.load_der_x509_certificate(stream.getpeercert(binary_form=True) or b"")
     parts = [part.rfc4514_string() for part in certificate.subject.rdns]
     return ",".join(parts)
+
+
+def _wait_for(stream: socket.socket, wanted: int) -> bytes:
+    """The body of the next message of one kind; others, as pings, are passed over."""
+    while True:
+        kind, size = _MINI.unpack(_read(stream, _MINI.size))
+        body = _read(stream, size)
+        if kind == wanted:
+            return body
 
 
 def _read(stream: socket.socket, size: int) -> bytes:

@@ -89,6 +89,21 @@ def test_filling_the_screen(cli: Any, site: Any, tmp_path: Path) -> None:
     assert site.of("POST", "/api/v1/launch")[0].json["client"]["fullscreen"] is True
 
 
+def test_the_client_tells_of_its_monitors_and_its_line(
+    cli: Any, site: Any, viewer: tuple[Path, Path]
+) -> None:
+    said = ("--monitors", "2", "--link", "wan", "--viewer", str(viewer[0]))
+    assert cli("connect", "office", *said).exit_code == 0
+    client = site.of("POST", "/api/v1/launch")[-1].json["client"]
+    # Whether two monitors are filled is left to the server.
+    assert client == {"name": client["name"], "monitors": 2, "link": "wan"}
+    assert cli("connect", "office", "--viewer", str(viewer[0])).exit_code == 0
+    assert site.of("POST", "/api/v1/launch")[-1].json["client"].keys() == {"name"}
+    for wrong in (("--monitors", "0"), ("--link", "fast")):
+        assert cli("connect", "office", *wrong, "--viewer", str(viewer[0])).exit_code == 2
+    assert len(site.of("POST", "/api/v1/launch")) == 2
+
+
 def test_without_a_viewer_no_ticket_is_burnt(cli: Any, site: Any) -> None:
     done = cli("connect", "office", "--viewer", "no-such-viewer")
     assert done.exit_code == 1

@@ -70,6 +70,29 @@ def decrypt(key: rsa.RSAPrivateKey, ticket: bytes) -> bytes:
     return key.decrypt(ticket, padding.OAEP(padding.MGF1(hashes.SHA1()), hashes.SHA1(), None))
 
 
+# Eight channels: two displays, inputs, cursor, playback, record, two usbredir.
+CHANNELS = bytes.fromhex("08000000 0200 0201 0300 0400 0500 0600 0900 0901")
+
+
+def test_the_list_of_channels_is_counted_by_kind() -> None:
+    assert handshake.channels_list(CHANNELS) == {
+        "display": 2,
+        "inputs": 1,
+        "cursor": 1,
+        "playback": 1,
+        "record": 1,
+        "usbredir": 2,
+    }
+    assert handshake.channels_list(bytes.fromhex("01000000 6300")) == {"type 99": 1}
+    assert handshake.channels_list(bytes(4)) == {}
+
+
+@pytest.mark.parametrize("body", [b"", CHANNELS[:3], CHANNELS[:-1], CHANNELS + b"\0"])
+def test_a_list_of_another_length_is_refused(body: bytes) -> None:
+    with pytest.raises(SpiceError, match="list of channels"):
+        handshake.channels_list(body)
+
+
 def serve(server: socket.socket, key: rsa.RSAPrivateKey, password: str) -> None:
     """As much of a SPICE server as one main channel needs."""
     magic, _, _, size = struct.unpack("<4sIII", server.recv(16, socket.MSG_WAITALL))
@@ -85,6 +108,10 @@ def serve(server: socket.socket, key: rsa.RSAPrivateKey, password: str) -> None:
     server.sendall(struct.pack("<I", 0))
     server.sendall(struct.pack("<HI", 4, 3) + b"abc")  # something else comes first
     server.sendall(struct.pack("<HI", 103, 32) + struct.pack("<8I", 42, 2, 3, 1, 1, 10, 0, 0))
+    # Only to who asks: message 104 without a body.
+    assert server.recv(6, socket.MSG_WAITALL) == struct.pack("<HI", 104, 0)
+    server.sendall(struct.pack("<HI", 4, 3) + b"abc")
+    server.sendall(struct.pack("<HI", 104, len(CHANNELS)) + CHANNELS)
 
 
 @pytest.fixture
@@ -101,6 +128,7 @@ def link(key: rsa.RSAPrivateKey) -> Iterator[socket.socket]:
 def test_a_right_ticket_opens_the_main_channel(link: socket.socket) -> None:
     screen = handshake.open_main_channel(link, "secret")
     assert (screen.session_id, screen.display_channels, screen.agent_connected) == (42, 2, True)
+    assert screen.channels == handshake.channels_list(CHANNELS)
 
 
 def test_a_wrong_ticket_is_refused(link: socket.socket) -> None:

@@ -8,16 +8,25 @@ import shlex
 import shutil
 import socket
 import subprocess
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from roost_client import Place, Roost, RoostClientError, Wish
+from roost_client import JsonObject, Place, Roost, RoostClientError, Wish
+from roost_client.cli.noun import given
 from roost_client.cli.progress import Progress
 from roost_client.cli.session import Output, current
 
 VIEWER = "remote-viewer"
+
+
+class Link(StrEnum):
+    """What lies between this client and the desktops."""
+
+    LAN = "lan"
+    WAN = "wan"
 
 
 def connect(
@@ -36,7 +45,13 @@ def connect(
         ),
     ] = VIEWER,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for a desktop.")] = 300.0,
-    fullscreen: Annotated[bool, typer.Option(help="Fill the screen.")] = False,
+    monitors: Annotated[
+        int | None, typer.Option(min=1, help="Monitors of this client; several are filled.")
+    ] = None,
+    link: Annotated[
+        Link | None, typer.Option(help="wan: fewer colours and effects, for a thin line.")
+    ] = None,
+    fullscreen: Annotated[bool | None, typer.Option(help="Fill the screen.")] = None,
     output: Output = None,
 ) -> None:
     """Open a desktop."""
@@ -49,7 +64,11 @@ def connect(
             f"There is no {viewer!r} here; install virt-viewer, or use --save or --viewer.",
         )
     with run.connect() as roost, Progress() as progress:
-        wish = _wish(roost, name, fullscreen=fullscreen)
+        # What is not said is the server's to choose: several monitors go with the full screen.
+        client = given(
+            name=socket.gethostname(), monitors=monitors, link=link, fullscreen=fullscreen
+        )
+        wish = _wish(roost, name, client)
         ticket = roost.launch(wish, wait_s=wait, on_place=lambda at: progress.say(_where(at)))
     text = _filling_the_screen(ticket.viewer_file) if fullscreen else ticket.viewer_file
     opened = name or "the desktop"
@@ -66,8 +85,7 @@ def connect(
     run.say(f"{opened} closed.", {"opened": name})
 
 
-def _wish(roost: Roost, name: str | None, *, fullscreen: bool) -> Wish:
-    client = {"name": socket.gethostname(), "fullscreen": fullscreen}
+def _wish(roost: Roost, name: str | None, client: JsonObject) -> Wish:
     if name is None:
         return Wish(client=client)
     # A name of both kinds is the pool: that is what users see first.
