@@ -50,8 +50,7 @@ def measure(lab: Lab) -> list[Figure]:
 
 def _listen(domain: libvirt.virDomain) -> tuple[float, float]:
     """When the first line came over the serial line, and when the guest said that it is up."""
-    stream = domain.connect().newStream(0)
-    domain.openConsole(None, stream, libvirt.VIR_DOMAIN_CONSOLE_FORCE)
+    stream = _until(lambda: _console(domain))
     said, first = b"", 0.0
     try:
         while UP not in said:
@@ -61,6 +60,16 @@ def _listen(domain: libvirt.virDomain) -> tuple[float, float]:
         return first, perf_counter()
     finally:
         stream.abort()
+
+
+def _console(domain: libvirt.virDomain) -> libvirt.virStream | None:
+    """None while QEMU has not made its serial line yet."""
+    stream = domain.connect().newStream(0)
+    try:
+        domain.openConsole(None, stream, libvirt.VIR_DOMAIN_CONSOLE_FORCE)
+    except libvirt.libvirtError:
+        return None
+    return stream
 
 
 def _running(connections: list[libvirt.virConnect], desktop: str) -> libvirt.virDomain | None:

@@ -33,6 +33,7 @@ def boot(name: str, directory: Path, shared: Path) -> None:
     run(["mount", "--bind", directory / "etc/hosts", "/etc/hosts"])
     # libvirt keeps what runs in /run; a machine that was off has nothing there.
     run(["mount", "-t", "tmpfs", "-o", "mode=0755,size=64m", f"run-{name}", "/run"])
+    Path("/run/lock").mkdir()  # libvirt locks a guest's serial line there: virsh console
     Path(HA).mkdir(parents=True)
     run(["mount", "--bind", shared, HA])
     if (directory / STORAGE_CUT).exists():
