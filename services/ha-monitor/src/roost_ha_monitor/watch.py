@@ -118,7 +118,7 @@ class Watch:
         metrics.count_hosts(state.health for state in states.values())
 
     async def write_beats(self) -> None:
-        """Note in the database when each host last beat."""
+        """Note in the database when each host last beat, and who has time to come back."""
         if not self._leading.held or self._states is None:
             return
         written = {node for node, state in self._states.items() if state.health is not None}
@@ -136,10 +136,11 @@ class Watch:
         if beats or spared or self._spared:
             async with self._unit() as transaction:
                 hosts = Hosts(transaction.session)
-                if beats:
-                    await hosts.heard(beats)
+                # Every row, in one order for everybody, before some of them: no deadlocks.
                 if spared or self._spared:
                     await hosts.spare(spared)
+                if beats:
+                    await hosts.heard(beats)
             self._spared = spared.keys()
 
     def _spare(self, states: dict[str, State], now: float) -> dict[str, State]:
