@@ -47,7 +47,7 @@ requirements: ## pin every dependency again
 .PHONY: test
 test: $(VENV) ## the tests, on real servers, guests and screens (the long failures: make chaos)
 	@deploy/lab/packages
-	$(PY) -m pytest -q -n 3 --dist worksteal --ignore tests/e2e $(ARGS)
+	$(PY) -m pytest -q -n 3 --dist worksteal tests/unit tests/contract tests/integration $(ARGS)
 	$(PY) -m pytest -q -m "not chaos" tests/e2e $(ARGS)
 
 .PHONY: chaos
