@@ -44,11 +44,15 @@ requirements: ## pin every dependency again
 
 # --- tests and rules ----------------------------------------------------------------------------
 
+# QEMU and libvirt under a busy machine fail in ways that say nothing of ours.
+ALONE := tests/integration/host_agent tests/integration/guest tests/e2e
+SHARED := tests/unit tests/contract $(filter-out $(ALONE), $(wildcard tests/integration/*))
+
 .PHONY: test
 test: $(VENV) ## the tests, on real servers, guests and screens (the long failures: make chaos)
 	@deploy/lab/packages
-	$(PY) -m pytest -q -n 3 --dist worksteal tests/unit tests/contract tests/integration $(ARGS)
-	$(PY) -m pytest -q -m "not chaos" tests/e2e $(ARGS)
+	$(PY) -m pytest -q -n 3 --dist worksteal $(SHARED) $(ARGS)
+	$(PY) -m pytest -q -m "not chaos" $(ALONE) $(ARGS)
 
 .PHONY: chaos
 chaos: $(VENV) ## every way in which hosts and managers fail, on the lab: half an hour

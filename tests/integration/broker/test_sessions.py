@@ -29,7 +29,8 @@ pytestmark = pytest.mark.integration
 
 async def opened(site: Any, who: dict[str, str]) -> tuple[str, UUID, UUID]:
     """Session, desktop and run of a new launch."""
-    answer = await site.launch(who, pool="win")
+    # The pool's loop may hold the one free desktop's row just now.
+    answer = await site.launch(who, wait=30, pool="win")
     assert answer.status_code == 200, answer.text
     body = answer.json()
     desktop_id = UUID(body["desktop"]["id"])

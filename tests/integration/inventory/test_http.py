@@ -409,7 +409,7 @@ async def test_names_that_are_no_ids_and_ids_that_are_nobodys(http: httpx.AsyncC
     for key in ("nobody", str(uuid4()), "'; drop table desktops"):
         answer = await http.get(f"/api/v1/desktops/{key}")
         assert answer.status_code == 404, key
-    assert (await http.get("/api/v1/desktops/%00")).json()["code"] == "request.invalid-text"
+    assert (await http.get("/api/v1/desktops/%00")).json()["code"] == "desktop.unknown"
 
 
 async def test_it_describes_itself(http: httpx.AsyncClient) -> None:
