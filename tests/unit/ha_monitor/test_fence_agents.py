@@ -98,6 +98,7 @@ async def test_a_complaint_is_shown_without_the_secrets_in_it(shelf: Shelf) -> N
     assert "hunter2" not in repr(device)
 
 
+@pytest.mark.long
 async def test_an_agent_that_hangs_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path)
     agents = FenceAgents(tmp_path, switch_timeout_s=0.5, status_timeout_s=0.5)

@@ -112,6 +112,7 @@ async def test_beats_that_were_on_their_way_are_waited_for(bench: Bench) -> None
     assert bench.clock.monotonic() - pulse.heard_at >= SILENT_S
 
 
+@pytest.mark.long
 async def test_a_host_that_beats_on_is_not_off(bench: Bench, monkeypatch: Any) -> None:
     bench.beat()
 

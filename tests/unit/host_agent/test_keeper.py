@@ -206,6 +206,7 @@ async def test_nothing_starts_after_the_end(site: Site) -> None:
     assert await site.runs() == set()
 
 
+@pytest.mark.long
 async def test_without_libvirt_the_end_comes_all_the_same(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

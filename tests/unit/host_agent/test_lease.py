@@ -293,6 +293,7 @@ steps = st.tuples(
 )
 
 
+@pytest.mark.long
 @given(st.lists(steps, max_size=60), st.sampled_from([10.0, 45.0]))
 @settings(max_examples=300, deadline=None)
 def test_it_never_believes_longer_than_it_may(
@@ -315,6 +316,7 @@ def test_it_never_believes_longer_than_it_may(
     st.lists(steps.filter(lambda step: step[0] not in {"quiet", "granted"}), max_size=60),
     st.sampled_from([10.0, 45.0]),
 )
+@pytest.mark.long
 @settings(max_examples=200, deadline=None)
 def test_without_a_directory_the_send_time_of_a_granted_beat_is_all_that_counts(
     history: list[tuple[str, float, int]], lease_s: float

@@ -426,6 +426,7 @@ async def test_libvirtd_is_away_for_a_while(
     assert await pair.source.end(command.migration_id) == code
 
 
+@pytest.mark.long
 async def test_the_end_is_told_when_the_bus_is_back(pair: Pair) -> None:
     pair.source.bus.connected = False
     command = pair.move()

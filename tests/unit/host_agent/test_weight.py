@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 _LOADED = """
 import sys
 import roost_common.service, roost_host_agent.bootstrap
@@ -27,9 +29,11 @@ def loaded(more: str) -> set[str]:
 HEAVY = {"sqlalchemy", "fastapi", "asyncpg", "alembic", "cryptography"}
 
 
+@pytest.mark.long
 def test_what_the_central_services_need_is_not_loaded() -> None:
     assert not loaded(_DRIVER) & HEAVY
 
 
+@pytest.mark.long
 def test_without_the_libvirt_driver_there_is_no_libvirt() -> None:
     assert not loaded("") & {"libvirt", "libvirt_qemu", "libvirtmod", "lxml"}

@@ -141,6 +141,7 @@ def script(tmp_path: Path, body: str) -> Path:
     return program
 
 
+@pytest.mark.long
 async def test_one_that_never_ends_is_ended(tmp_path: Path) -> None:
     program = script(tmp_path, f"echo $$ > {tmp_path}/pid; exec sleep 600")
     with pytest.raises(Unavailable) as caught:
@@ -165,6 +166,7 @@ async def test_progress_is_told(tmp_path: Path) -> None:
     assert told[-1] == 100.0
 
 
+@pytest.mark.long
 async def test_processor_time_is_limited(tmp_path: Path) -> None:
     program = script(tmp_path, "while :; do :; done")
     limited = QemuImg(1 << 30, 1, 1, short_timeout_s=60, job_timeout_s=60, program=str(program))

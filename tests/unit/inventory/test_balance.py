@@ -576,6 +576,7 @@ def worlds(draw: st.DrawFn) -> World:
     return world
 
 
+@pytest.mark.long
 @given(worlds())
 def test_under_constant_load_every_policy_comes_to_rest(world: World) -> None:
     steps = 0

@@ -142,6 +142,7 @@ def test_no_host_ever_carries_more_than_the_policy_allows(
         assert all(d.vcpus <= host.max_vcpus for d in here)
 
 
+@pytest.mark.long
 @given(candidates, demands, overcommits, st.sampled_from(Policy))
 def test_nobody_is_refused_while_there_is_room(
     hosts: list[Candidate], wanted: list[Demand], overcommit: Overcommit, policy: Policy
