@@ -113,10 +113,11 @@ def awaiting(stand: Stand, node: str, known: int) -> dict[str, Any]:
 
 
 @pytest.mark.chaos
-def test_a_device_that_fails_leaves_it_to_a_person(stand: Stand) -> None:
+@pytest.mark.parametrize("device", ["fails", "hangs"])
+def test_a_device_that_does_not_do_leaves_it_to_a_person(stand: Stand, device: str) -> None:
     node = stand.busiest()
     known = len(stand.incidents(node))
-    stand.lab.fence_device(node, "fails")
+    stand.lab.fence_device(node, device)
     stand.lab.node(node, "kill")
     incident = awaiting(stand, node, known)
     path = f"/ha/incidents/{incident['id']}/confirm"
