@@ -124,7 +124,7 @@ def empty(world: World) -> dict[str, Any]:
 def encrypted(world: World) -> dict[str, Any]:
     world.qemu_img(
         "create", "-q", "--object", "secret,id=k,data=abc", "-f", "qcow2",
-        "-o", "encrypt.format=luks,encrypt.key-secret=k,encrypt.iter-time=10", "a.qcow2", "1M",
+        "-o", "encrypt.format=luks,encrypt.key-secret=k,encrypt.iter-time=200", "a.qcow2", "1M",
     )  # fmt: skip
     return {"path": "a.qcow2"}
 
@@ -132,7 +132,7 @@ def encrypted(world: World) -> dict[str, Any]:
 def encrypted_raw(world: World) -> dict[str, Any]:
     world.qemu_img(
         "create", "-q", "--object", "secret,id=k,data=abc", "-f", "luks",
-        "-o", "key-secret=k,iter-time=10", "a.img", "1M",
+        "-o", "key-secret=k,iter-time=200", "a.img", "1M",
     )  # fmt: skip
     return {"path": "a.img"}
 
