@@ -1,49 +1,47 @@
-"""The bus: the only module that knows the AMQP library.
+"""A process's place on the bus.
 
-One `Bus` per process keeps one connection, builds the topology, publishes with confirms, asks
-nodes questions with a deadline, and hands received messages to handlers. When the connection is
-lost it connects again by itself and consumes as before; publishing waits for that up to a
-deadline and then raises `Unavailable`.
-
-A handler has three ends, decided in `Bus._settle` alone: done → ack; a retryable `RoostError` →
-back-off and requeue, ended by the queue's delivery limit; anything else → dead letter. An
-`Outage` is waited out with the message in hand, because the work itself did not fail.
+One `Bus` per process keeps one connection, publishes with confirms, asks nodes questions with a
+deadline, and hands received messages to handlers. When the connection is lost it connects again by
+itself and consumes as before; publishing waits for that up to a deadline and then raises
+`Unavailable`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from functools import partial
+from typing import Final, TypeVar
 from uuid import UUID, uuid4
 
 import aio_pika
-from aio_pika.abc import (
-    AbstractChannel,
-    AbstractConnection,
-    AbstractExchange,
-    AbstractIncomingMessage,
-    AbstractQueue,
-)
-from aiormq.exceptions import AMQPError, ChannelInvalidStateError
+from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 from pydantic import ValidationError
 from yarl import URL
 
-from roost_common import cloudevents, log, metrics, topology
+from roost_common import log, metrics, topology
+from roost_common.bus.handling import Handler, Outcome, handle
+from roost_common.bus.link import BROKEN, Link, breaking
+from roost_common.bus.wire import (
+    STATUS,
+    delivery_count,
+    from_amqp,
+    query_from_amqp,
+    reply_of,
+    to_amqp,
+)
 from roost_common.clock import Clock, SystemClock
-from roost_common.contracts.base import REGISTRY, Body, Delivery, Envelope, Kind, Message, Query
-from roost_common.errors import Outage, RoostError, Unavailable, from_problem
+from roost_common.contracts.base import Body, Envelope, Kind, Message, Query
+from roost_common.errors import RoostError, Unavailable
 from roost_common.topology import QueueSpec
 
 logger = log.get_logger(__name__)
 
-Handler = Callable[[Delivery], Awaitable[None]]
 Responder = Callable[[Query], Awaitable[Body]]
 B = TypeVar("B", bound=Body)
 
@@ -52,30 +50,7 @@ NO_CONSUMER: Final = "bus.no-consumer"
 HEARTBEAT_S: Final = 10
 """AMQP heartbeat; a silent peer is given up after about two of them."""
 PUBLISH_DEADLINE_S: Final = 10.0
-RETRY_STEPS_S: Final = (0.2, 1.0, 3.0)
-"""Back-off by delivery count; each delivery keeps one place of the prefetch meanwhile."""
 RECONNECT_MAX_S: Final = 5.0
-_CONNECTION_ERRORS = (AMQPError, ConnectionError, OSError, asyncio.TimeoutError)
-
-
-@contextmanager
-def _breaking() -> Iterator[None]:
-    """What the library leaves waiting when a connection breaks ends as `ConnectionError`.
-
-    It cancels futures, or ends them with a bare `Exception`. To whoever waits for one the first
-    looks like the end of their own task: of the beat, for instance, which nobody would miss.
-    """
-    try:
-        yield
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        raise ConnectionError("the connection broke") from None
-    except Exception as error:
-        if type(error) is not Exception:
-            raise
-        raise ConnectionError("the connection broke") from error
 
 
 @dataclass(frozen=True)
@@ -96,30 +71,6 @@ class QuerySubscription:
     prefetch: int = 16
 
 
-@dataclass
-class _Link:
-    """What lives as long as one connection."""
-
-    connection: AbstractConnection
-    publishing: AbstractChannel
-    replying: AbstractChannel
-    """Without confirms: who asked waits for the answer, or asks again."""
-    exchanges: dict[str, AbstractExchange]
-    replies: str
-    consumers: list[tuple[AbstractQueue, str]]
-    lost: asyncio.Event
-    """Set when the connection or any of its channels is closed: then all is built anew."""
-
-    def watch(self, part: AbstractConnection | AbstractChannel) -> None:
-        """Count the closing of ``part`` as the loss of the link."""
-        part.close_callbacks.add(self._on_close)
-        if part.is_closed:
-            self.lost.set()
-
-    def _on_close(self, *_: Any) -> None:
-        self.lost.set()
-
-
 class Bus:
     """This process's place on the bus; ``run`` keeps it connected until cancelled."""
 
@@ -136,7 +87,7 @@ class Bus:
         self._service = service
         self._source = f"/roost/{service}"
         self._clock = clock or SystemClock()
-        self._link: _Link | None = None
+        self._link: Link | None = None
         self._connected = asyncio.Event()
         self._consuming = False
         self._subscriptions: list[Subscription | QuerySubscription] = []
@@ -171,7 +122,7 @@ class Bus:
                     failing, delay = False, 0.1
                     await link.lost.wait()
                     logger.warning("bus.lost")
-            except _CONNECTION_ERRORS as error:
+            except BROKEN as error:
                 if not failing:
                     logger.warning("bus.unreachable", error=type(error).__name__)
                 failing = True
@@ -184,20 +135,20 @@ class Bus:
         link = self._link
         if link is not None:
             for queue, tag in link.consumers:
-                with contextlib.suppress(*_CONNECTION_ERRORS), _breaking():
+                with contextlib.suppress(*BROKEN), breaking():
                     await queue.cancel(tag)
         if self._in_hand:
             await asyncio.wait(self._in_hand, timeout=deadline_s)
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[_Link]:
+    async def _connection(self) -> AsyncIterator[Link]:
         name = f"roost-{self._service}"
-        with _breaking():
+        with breaking():
             connection = await aio_pika.connect(
                 self._url, timeout=10, client_properties={"connection_name": name}
             )
         try:
-            with _breaking():
+            with breaking():
                 link = await self._build(connection)
             self._link = link
             self._connected.set()
@@ -210,65 +161,18 @@ class Bus:
             for future in self._waiting.values():
                 if not future.done():
                     future.set_exception(_bus_unavailable())
-            with contextlib.suppress(*_CONNECTION_ERRORS, ChannelInvalidStateError), _breaking():
+            with contextlib.suppress(*BROKEN), breaking():
                 async with asyncio.timeout(5):
                     await connection.close()
 
-    async def _build(self, connection: AbstractConnection) -> _Link:
-        publishing = await connection.channel(publisher_confirms=True, on_return_raises=True)
-        exchanges = await _declare_exchanges(publishing)
-        if self._buries:
-            await _declare_graveyard(publishing)
-        replies = await publishing.declare_queue(
-            f"roost.{self._service}.replies.{uuid4()}", exclusive=True, auto_delete=True
-        )
-        await replies.consume(self._on_reply, no_ack=True)
-        replying = await connection.channel(publisher_confirms=False)
-        link = _Link(connection, publishing, replying, exchanges, replies.name, [], asyncio.Event())
-        link.watch(connection)
-        link.watch(publishing)
-        link.watch(replying)
+    async def _build(self, connection: AbstractConnection) -> Link:
+        link = await Link.build(connection, self._service, self._on_reply, buries=self._buries)
         for subscription in self._subscriptions if self._consuming else []:
-            await self._consume(link, subscription)
+            received = partial(self._received, subscription)
+            await link.consume(subscription.queue, subscription.prefetch, received)
         return link
 
-    async def _consume(self, link: _Link, subscription: Subscription | QuerySubscription) -> None:
-        channel = await link.connection.channel(publisher_confirms=False)
-        # RabbitMQ closes a channel alone, too: after its consumer timeout, for one.
-        link.watch(channel)
-        await channel.set_qos(prefetch_count=subscription.prefetch)
-        spec = subscription.queue
-        # A half-open connection keeps its exclusive name until the bus gives it up.
-        name = f"{spec.name}.{uuid4().hex[:8]}" if spec.exclusive else spec.name
-        queue = await channel.declare_queue(
-            name,
-            durable=spec.durable,
-            exclusive=spec.exclusive,
-            auto_delete=spec.auto_delete,
-            arguments=spec.arguments,
-        )
-        for exchange, key in spec.bindings:
-            await queue.bind(exchange, key)
-
-        async def received(incoming: AbstractIncomingMessage) -> None:
-            task = asyncio.current_task()
-            assert task is not None  # noqa: S101 - consumers run as tasks
-            self._in_hand.add(task)
-            try:
-                if isinstance(subscription, QuerySubscription):
-                    await self._reply(incoming, subscription.responder)
-                else:
-                    await self._settle(incoming, subscription.handler)
-            except (*_CONNECTION_ERRORS, ChannelInvalidStateError):
-                # The connection went with the message unsettled: the bus delivers it again.
-                logger.info("bus.settle-lost", type=incoming.type)
-            finally:
-                self._in_hand.discard(task)
-
-        tag = await queue.consume(received)
-        link.consumers.append((queue, tag))
-
-    async def _require(self, deadline_s: float) -> _Link:
+    async def _require(self, deadline_s: float) -> Link:
         try:
             async with asyncio.timeout(deadline_s):
                 while self._link is None:
@@ -332,15 +236,15 @@ class Bus:
         A command that no queue takes is refused by the bus and raises `Unavailable`: its consumer
         has never started.
         """
-        amqp = _to_amqp(body, envelope, persistent=kind is not Kind.TELEMETRY)
+        amqp = to_amqp(body, envelope, persistent=kind is not Kind.TELEMETRY)
         link = await self._require(deadline_s)
         try:
-            with _breaking():
+            with breaking():
                 async with asyncio.timeout(deadline_s):
                     await link.exchanges[topology.EXCHANGE_OF[kind]].publish(
                         amqp, routing_key, mandatory=kind is Kind.COMMAND
                     )
-        except (*_CONNECTION_ERRORS, ChannelInvalidStateError) as error:
+        except BROKEN as error:
             if isinstance(error, aio_pika.exceptions.DeliveryError):
                 raise Unavailable(
                     NO_CONSUMER, "Nobody takes {type} yet.", type=routing_key
@@ -360,18 +264,18 @@ class Bus:
         correlation = str(envelope.id)
         future: asyncio.Future[AbstractIncomingMessage] = asyncio.get_running_loop().create_future()
         self._waiting[correlation] = future
-        amqp = _to_amqp(query.model_dump_json().encode(), envelope, persistent=False)
+        amqp = to_amqp(query.model_dump_json().encode(), envelope, persistent=False)
         amqp.reply_to = link.replies
         amqp.correlation_id = correlation
         amqp.expiration = deadline_s
         try:
-            with _breaking():
+            with breaking():
                 async with asyncio.timeout(deadline_s):
                     await link.publishing.default_exchange.publish(
                         amqp, topology.query_queue(node).name, mandatory=True
                     )
                     incoming = await future
-        except (*_CONNECTION_ERRORS, ChannelInvalidStateError) as error:
+        except BROKEN as error:
             raise Unavailable(
                 "host.unreachable", "The agent of {node} does not answer.", node=node
             ) from error
@@ -379,7 +283,7 @@ class Bus:
             del self._waiting[correlation]
             if future.done() and not future.cancelled():
                 future.exception()  # a late failure of the link has nobody else to see it
-        return _answer(incoming, answer)
+        return reply_of(incoming, answer)
 
     async def _on_reply(self, incoming: AbstractIncomingMessage) -> None:
         future = self._waiting.get(incoming.correlation_id or "")
@@ -389,7 +293,7 @@ class Bus:
     async def _reply(self, incoming: AbstractIncomingMessage, responder: Responder) -> None:
         status, body = 200, b"{}"
         try:
-            envelope, query = _query_from_amqp(incoming)
+            envelope, query = query_from_amqp(incoming)
             with log.bound_contextvars(correlation_id=envelope.correlation_id):
                 answer = await responder(query)
             body = answer.model_dump_json().encode()
@@ -406,19 +310,36 @@ class Bus:
                 body,
                 correlation_id=incoming.correlation_id,
                 content_type="application/json",
-                headers={"roost-status": status},
+                headers={STATUS: status},
             )
             await link.replying.default_exchange.publish(reply, incoming.reply_to, mandatory=False)
 
     # --- consuming ----------------------------------------------------------------------------
 
+    async def _received(
+        self, subscription: Subscription | QuerySubscription, incoming: AbstractIncomingMessage
+    ) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - consumers run as tasks
+        self._in_hand.add(task)
+        try:
+            if isinstance(subscription, QuerySubscription):
+                await self._reply(incoming, subscription.responder)
+            else:
+                await self._settle(incoming, subscription.handler)
+        except BROKEN:
+            # The connection went with the message unsettled: the bus delivers it again.
+            logger.info("bus.settle-lost", type=incoming.type)
+        finally:
+            self._in_hand.discard(task)
+
     async def _settle(self, incoming: AbstractIncomingMessage, handler: Handler) -> None:
         kind = incoming.type or "unknown"
         try:
-            delivery = _from_amqp(incoming)
+            delivery = from_amqp(incoming)
         except (KeyError, ValueError, ValidationError):
             logger.exception("message.unreadable", type=kind)
-            metrics.MESSAGES_HANDLED.labels(kind, "dead").inc()
+            metrics.MESSAGES_HANDLED.labels(kind, Outcome.DEAD).inc()
             await incoming.reject(requeue=False)
             return
         with (
@@ -427,99 +348,12 @@ class Bus:
             ),
             metrics.MESSAGE_SECONDS.labels(kind).time(),
         ):
-            outcome = await self._handle(delivery, handler, _delivery_count(incoming))
+            outcome = await handle(delivery, handler, delivery_count(incoming))
         metrics.MESSAGES_HANDLED.labels(kind, outcome).inc()
-        if outcome == "done":
+        if outcome is Outcome.DONE:
             await incoming.ack()
         else:
-            await incoming.reject(requeue=outcome == "retried")
-
-    async def _handle(self, delivery: Delivery, handler: Handler, count: int) -> str:
-        kind = delivery.envelope.type
-        waited = 0.5
-        while True:
-            try:
-                await handler(delivery)
-            except Outage as error:
-                logger.warning("message.waits", type=kind, code=error.code)
-                await asyncio.sleep(waited)
-                waited = min(waited * 2, RECONNECT_MAX_S)
-            except RoostError as error:
-                if not error.retryable:
-                    logger.exception("message.dead", type=kind, code=error.code)
-                    return "dead"
-                logger.info("message.retried", type=kind, code=error.code, deliveries=count + 1)
-                await asyncio.sleep(RETRY_STEPS_S[min(count, len(RETRY_STEPS_S) - 1)])
-                return "retried"
-            except Exception:
-                logger.exception("message.dead", type=kind)
-                return "dead"
-            else:
-                return "done"
-
-
-# --- AMQP and back ----------------------------------------------------------------------------
-
-
-async def _declare_exchanges(channel: AbstractChannel) -> dict[str, AbstractExchange]:
-    # Queues name the dead-letter exchange in their arguments, so everybody declares it.
-    await channel.declare_exchange(topology.DEAD, aio_pika.ExchangeType.FANOUT, durable=True)
-    return {
-        name: await channel.declare_exchange(name, aio_pika.ExchangeType.TOPIC, durable=True)
-        for name in (topology.EVENTS, topology.COMMANDS, topology.TELEMETRY)
-    }
-
-
-async def _declare_graveyard(channel: AbstractChannel) -> None:
-    graveyard = await channel.declare_queue(
-        topology.DEAD, durable=True, arguments={"x-queue-type": "quorum"}
-    )
-    await graveyard.bind(topology.DEAD)
-
-
-def _to_amqp(body: bytes, envelope: Envelope, *, persistent: bool) -> aio_pika.Message:
-    mode = aio_pika.DeliveryMode.PERSISTENT if persistent else aio_pika.DeliveryMode.NOT_PERSISTENT
-    return aio_pika.Message(
-        body,
-        headers=cloudevents.to_headers(envelope),
-        content_type="application/json",
-        message_id=str(envelope.id),
-        type=envelope.type,
-        timestamp=envelope.time,
-        app_id="roost",
-        delivery_mode=mode,
-    )
-
-
-def _from_amqp(incoming: AbstractIncomingMessage) -> Delivery:
-    """Raises KeyError for a type nobody knows and ValidationError for a body that is not its."""
-    envelope = cloudevents.from_headers(incoming.headers, incoming.type)
-    message = REGISTRY[envelope.type].model_validate_json(incoming.body)
-    # model_construct: a Delivery adds nothing to be checked and must keep the concrete class.
-    return Delivery.model_construct(
-        envelope=envelope, message=message, redelivered=bool(incoming.redelivered)
-    )
-
-
-def _query_from_amqp(incoming: AbstractIncomingMessage) -> tuple[Envelope, Query]:
-    delivery = _from_amqp(incoming)
-    if not isinstance(delivery.message, Query):
-        raise TypeError(f"{incoming.type} is no question")
-    return delivery.envelope, delivery.message
-
-
-def _delivery_count(incoming: AbstractIncomingMessage) -> int:
-    """Earlier deliveries, as quorum queues count them."""
-    count = incoming.headers.get("x-delivery-count", 0)
-    return count if isinstance(count, int) else 0
-
-
-def _answer(incoming: AbstractIncomingMessage, answer: type[B]) -> B:
-    status = incoming.headers.get("roost-status", 200)
-    if status == 200:
-        return answer.model_validate_json(incoming.body)
-    problem = json.loads(incoming.body)
-    raise from_problem(int(str(status)), problem["code"], problem["detail"])
+            await incoming.reject(requeue=outcome is Outcome.RETRIED)
 
 
 def _bus_unavailable() -> Unavailable:
