@@ -113,12 +113,11 @@ class DomainPower:
         generation: int,
         stop_by: datetime | None,
     ) -> None:
-        domain = find(conn, desktop_id)
-        facts = None if domain is None else self._reader.facts(domain)
-        if domain is None or facts is None:
-            return
         with _unless_it_went():
-            self._remove(conn, domain, facts, generation, stop_by)
+            domain = find(conn, desktop_id)
+            facts = None if domain is None else self._reader.facts(domain)
+            if domain is not None and facts is not None:
+                self._remove(conn, domain, facts, generation, stop_by)
 
     def _remove(
         self,
