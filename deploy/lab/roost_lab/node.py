@@ -92,7 +92,11 @@ class Node:
         programs = [
             Program(
                 LIBVIRTD,
-                (str(find(LIBVIRTD)), "--listen"),
+                (
+                    *("/bin/sh", "-c", '"$0"; exec "$@"'),
+                    *(str(paths.repository / "deploy/host/forget-unstarted"),),
+                    *(str(find(LIBVIRTD)), "--listen"),
+                ),
                 paths.log(f"{self.name}-{LIBVIRTD}"),
                 autostart=True,
                 # QEMU runs on while libvirtd is away.

@@ -13,7 +13,9 @@ import subprocess
 import time
 from pathlib import Path
 from typing import Final
-from uuid import uuid4
+from uuid import UUID, uuid4
+
+from tests.conftest import ROOT
 
 _PRIVATE: Final = ("etc", "lib", "log", "cache")
 # bash reaps what is re-parented to it; without that, a QEMU that ended would look alive.
@@ -30,6 +32,7 @@ set +e
 while read -r command; do
   case "$command" in
     start) rm -f "$BASE/sock/"*
+      "$BEFORE"
       libvirtd $LISTEN -f /etc/libvirt/libvirtd.conf -p /run/libvirtd.pid & ;;
     stop) kill "$!" ;;
     kill) kill -9 "$!" ;;
@@ -99,6 +102,7 @@ class PrivateLibvirtd:
             env={
                 **os.environ,
                 "BASE": str(base),
+                "BEFORE": str(ROOT / "deploy/host/forget-unstarted"),
                 "NAME": name,
                 "LISTEN": "--listen" if port else "",
             },
@@ -181,6 +185,21 @@ class PrivateLibvirtd:
             if entry.name.isdigit() and wanted in _command_line(entry)
         ]
         os.kill(pid, signal.SIGKILL)
+
+    def interrupted(self, like: UUID, other: UUID, job: str, phase: str) -> None:
+        """Leave what libvirtd leaves that dies in the middle of a ``job``: its status of a domain
+        ``like`` another, without a process. To be called while libvirtd is away."""
+        changes = (
+            "s/<domstatus .*/<domstatus state='paused' reason='starting up' pid='0'>/",
+            f"s|</vcpus>|&<job type='none' async='{job}' phase='{phase}' flags='0x0'/>|",
+            f"s/{like}/{other}/",
+            f"s/{like.hex[:12]}/{other.hex[:12]}/",
+        )
+        status = "/run/libvirt/qemu/roost-d-{}.xml"
+        files = [status.format(uuid.hex[:12]) for uuid in (like, other)]
+        inside = ("nsenter", "--mount", "--target", str(self._init.pid))
+        script = ("sh", "-c", 'sed "$1" "$2" > "$3"', "sh", "; ".join(changes), *files)
+        subprocess.run([*inside, *script], check=True)
 
     def everything_written(self) -> str:
         """All definitions and logs of libvirt and QEMU."""

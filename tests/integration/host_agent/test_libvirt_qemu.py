@@ -272,6 +272,29 @@ async def running_driver(libvirtd: PrivateLibvirtd) -> AsyncIterator[LibvirtDriv
     await asyncio.gather(task, return_exceptions=True)
 
 
+@pytest.mark.parametrize(("job", "phase"), [("start", "none"), ("migration in", "prepare")])
+async def test_what_had_no_emulator_when_libvirtd_died_is_forgotten(
+    libvirtd: PrivateLibvirtd, job: str, phase: str
+) -> None:
+    other = uuid4()
+    async with running_driver(libvirtd) as driver:
+        command = wanted(disk=libvirtd.disk(f"disk-{uuid4().hex[:8]}"))
+        await driver.start(command, uuid4())
+        await asyncio.to_thread(libvirtd.stop, by="kill")
+        await asyncio.to_thread(libvirtd.interrupted, command.desktop_id, other, job, phase)
+        await asyncio.to_thread(libvirtd.start)
+
+        async def seen_again() -> bool:
+            with suppress(Outage):
+                return len(await driver.domains(command.desktop_id)) == 1
+            return False
+
+        await eventually(seen_again, "the guest that runs is seen again")
+        await driver.remove(other, 2, None)
+        assert not await driver.domains(other)
+        await driver.remove(command.desktop_id, 2, None)
+
+
 async def test_a_new_driver_takes_over_what_runs(libvirtd: PrivateLibvirtd) -> None:
     command, boot_id = wanted(disk=libvirtd.disk("taken-over"), generation=4), uuid4()
     async with running_driver(libvirtd) as first:
