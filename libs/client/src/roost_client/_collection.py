@@ -125,7 +125,7 @@ def follow(transport: Transport, location: str, patience_s: float) -> Iterator[J
                 "client.waited-too-long",
                 f"Not done after {patience_s:g} s; it goes on, see {path}.",
             )
-        time.sleep(POLL_S)
+        time.sleep(POLL_S)  # of a caller that waits: this client is synchronous
 
 
 def _accepted(answer: httpx.Response) -> Accepted:

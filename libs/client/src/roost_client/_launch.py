@@ -87,7 +87,7 @@ def launch(
             raise WaitedTooLong(
                 "client.waited-too-long", f"No desktop was ready within {patience_s:g} s."
             )
-        time.sleep(pause_s)
+        time.sleep(pause_s)  # the pause that the server asked for
         method, path = "GET", f"/launch/{place.launch_id}"
 
 

@@ -133,6 +133,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     guard = Guard(path)
     say("guard.started", path=str(path))
     while True:
+        # Until the next look. Nothing could wake it: it must not depend on whom it watches.
         time.sleep(guard.poll())
 
 
