@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
 import sys
 import tempfile
@@ -12,6 +10,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from tests.needs import require
 
 ROOT = Path(__file__).parent.parent
 # The lab is not a distribution; its servers are the tests' servers.
@@ -36,18 +35,6 @@ _MORE_VHOSTS = """
 """Made with the server, which is far cheaper than one by one."""
 
 NewDatabase = Callable[[Migrations], Awaitable[str]]
-
-
-def require(*programs: str) -> None:
-    """Skip on a machine that lacks a server; fail in CI, where nothing may be missing."""
-    places = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/lib/rabbitmq/bin"])
-    missing = [program for program in programs if shutil.which(program, path=places) is None]
-    if not missing:
-        return
-    message = f"missing on this machine: {', '.join(missing)}"
-    if os.environ.get("CI"):
-        pytest.fail(message)
-    pytest.skip(message)
 
 
 def free_port() -> int:

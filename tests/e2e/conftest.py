@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -25,6 +23,7 @@ from tests.e2e.site import (
     users_for_a_while,
     word,
 )
+from tests.needs import require, require_root
 
 from roost_lab import network, stray
 from roost_lab.paths import Paths
@@ -69,12 +68,8 @@ def _left_behind() -> list[str]:
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     """The lab: the one that is up, or one for this run."""
-    missing = [name for name in PROGRAMS if shutil.which(name) is None]
-    if missing or os.geteuid() != 0:
-        message = f"needs root and {', '.join(missing) or 'nothing else'}"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+    require(*PROGRAMS)
+    require_root("to make namespaces and start virtual machines")
     was_up = LAB_ENV.exists()
     before = _shape() if was_up else ()
     # Two copies of everything and three hosts: that a copy or a host is away is no special case.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from uuid import uuid4
 
 import httpx
 from PIL import Image
+from tests import polling
+from tests.polling import What
 
 ROOT = Path(__file__).parents[2]
 T = TypeVar("T")
@@ -25,15 +26,10 @@ def word() -> str:
     return "".join(secrets.choice("abcdehkmnprtuwx") for _ in range(8))
 
 
-def eventually(question: Callable[[], T | None], within: float, what: str) -> T:
-    """The first answer that is neither None nor False; fails after ``within`` seconds."""
-    deadline = time.monotonic() + within
-    while True:
-        answer = question()
-        if answer:
-            return answer
-        assert time.monotonic() < deadline, f"not within {within} s: {what}"
-        time.sleep(0.2)
+def wait_until(question: Callable[[], T | None], what: What, within: float) -> T:
+    """`polling.wait_until` at a pace that leaves the lab its processors: every question is a
+    request, a program or a whole screen."""
+    return polling.wait_until(question, what, within, pause=0.2)
 
 
 @dataclass(frozen=True)
@@ -134,14 +130,15 @@ class Api:
         answer = self.call(
             "POST", "/launch", 200, 202, json={"pool": pool, **body}, headers=headers
         )
-        deadline = time.monotonic() + 120
-        while answer.status_code == 202:
-            assert time.monotonic() < deadline, answer.text
-            answer = self.call(
-                "GET", f"/launch/{answer.json()['launch_id']}", 200, 202, headers=headers
-            )
-        ready: dict[str, Any] = answer.json()
-        return ready
+
+        def ready() -> dict[str, Any] | None:
+            nonlocal answer
+            if answer.status_code == 202:
+                path = f"/launch/{answer.json()['launch_id']}"
+                answer = self.call("GET", path, 200, 202, headers=headers)
+            return answer.json() if answer.status_code == 200 else None
+
+        return wait_until(ready, lambda: f"{self.user} has a desktop: {answer.text}", 120)
 
     def vv(self, pool: str) -> str:
         """The launch as a ``.vv`` file's text."""
@@ -186,10 +183,10 @@ def pool_for_a_while(admin: Api, body: dict[str, Any], users: list[Api]) -> Iter
         yield name
     finally:
         admin.call("DELETE", f"/pools/{name}", 202, 204, 404, params={"force": "true"})
-        eventually(
+        wait_until(
             lambda: admin.http.get(f"/api/v1/pools/{name}").status_code == 404,
-            90,
             f"pool {name} gone with its desktops",
+            90,
         )
 
 
@@ -257,10 +254,7 @@ class Screen:
             squeezed = "".join(last.split()).lower()
             return all("".join(word.split()).lower() in squeezed for word in words)
 
-        try:
-            eventually(read, within, f"{words} on the screen")
-        except AssertionError:
-            raise AssertionError(f"{words} not on the screen, which shows:\n{last}") from None
+        wait_until(read, lambda: f"{words} on the screen, which shows:\n{last}", within)
         return last
 
     def type(self, text: str) -> None:

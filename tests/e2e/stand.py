@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from tests.e2e.site import ROOT, Api, Lab, eventually
+from tests.e2e.site import ROOT, Api, Lab, wait_until
 
 FAILED_S = 45.0
 """A dead host's guests are to run elsewhere by then: seconds to notice and fence, and a boot of
@@ -86,7 +86,7 @@ class Stand:
             whole: dict[str, Any] = self.admin.get(f"/ha/incidents/{newest['id']}")
             return whole
 
-        return eventually(found, WHOLE_S, f"an incident of {node} with {wanted}")
+        return wait_until(found, f"an incident of {node} with {wanted}", WHOLE_S)
 
     # --- acting -------------------------------------------------------------------------------
 
@@ -97,7 +97,7 @@ class Stand:
             with suppress(subprocess.CalledProcessError):
                 self.lab.node(node, "heal")
             self.lab.node(node, "start")
-        eventually(self.is_whole, WHOLE_S, "every node is up and every desktop runs once")
+        wait_until(self.is_whole, "every node is up and every desktop runs once", WHOLE_S)
 
     def is_whole(self) -> bool:
         """Nothing is left of what happened, nothing to come, and each desktop runs once."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psutil
-from tests.e2e.site import Api, NewPool, NewScreen, NewUser, eventually
+from tests.e2e.site import Api, NewPool, NewScreen, NewUser, wait_until
 
 from roost_lab.handshake import Screen, SpiceError, open_screen
 
@@ -38,7 +38,7 @@ def test_launch_see_take_over_log_off_and_a_clean_disk(
         assert session_of(ann)["state"] == "pending"
         viewer = office.view(vv)
         office.shows("ROOST DESKTOP", f"host {name}", "disk clean")
-        eventually(lambda: session_of(ann)["state"] == "active", 20, "the session is active")
+        wait_until(lambda: session_of(ann)["state"] == "active", "the session is active", 20)
         office.type("mark private")
         office.shows("mark private")
 
@@ -46,13 +46,13 @@ def test_launch_see_take_over_log_off_and_a_clean_disk(
         assert connections(viewer)
         again = home.view(ann.vv(pool))
         home.shows(f"host {name}", "mark private")
-        eventually(lambda: not connections(viewer), 30, "the first is cut off")
+        wait_until(lambda: not connections(viewer), "the first is cut off", 30)
         assert connections(again)
         assert session_of(ann)["state"] == "active"
 
         again.terminate()
-        eventually(
-            lambda: session_of(ann)["state"] == "disconnected", 20, "the session is disconnected"
+        wait_until(
+            lambda: session_of(ann)["state"] == "disconnected", "the session is disconnected", 20
         )
 
         ann.log_off(str(session_of(ann)["id"]))
@@ -102,7 +102,7 @@ def test_a_ticket_is_good_until_the_next_one_and_only_for_its_seconds(
         offered = opened(second).channels
         assert offered["usbredir"] == 4
         assert {"display", "inputs", "cursor", "playback", "record"} <= offered.keys()
-        eventually(lambda: refused(second), 120, "its seconds are over")
+        wait_until(lambda: refused(second), "its seconds are over", 120)
         # QEMU counts whole seconds.
         left = datetime.fromisoformat(second["expires_at"]) - datetime.now(UTC)
         assert left < timedelta(seconds=1)
@@ -132,10 +132,10 @@ def test_a_guest_that_is_shut_down_from_inside_ends_its_session(
         screen.shows("disk clean")
         session = session_of(ann)
         screen.type("poweroff")
-        eventually(
+        wait_until(
             lambda: ann.get(f"/sessions/{session['id']}")["state"] == "ended",
-            60,
             "the session ended with its guest",
+            60,
         )
         # The pool makes the desktop ready again by itself, on a disk of its template.
         fresh = ann.launch(pool)
@@ -149,8 +149,8 @@ def test_a_desktops_own_page_tells_what_the_guest_says(
     with new_pool([ann]) as pool:
         ready = ann.launch(pool)
         path = f"/desktops/{ready['desktop']['id']}"
-        guest = eventually(
-            lambda: (admin.get(path).get("guest") or {}).get("os"), 90, "the guest agent answered"
+        guest = wait_until(
+            lambda: (admin.get(path).get("guest") or {}).get("os"), "the guest agent answered", 90
         )
         assert guest
         told = admin.get(path)["guest"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,7 @@ from functools import partial
 from typing import Any
 
 import httpx
-from tests.e2e.site import Api, Lab, NewPool, NewUser, eventually, word
+from tests.e2e.site import Api, Lab, NewPool, NewUser, wait_until, word
 
 from roost_lab.guest import IMAGE
 
@@ -50,7 +49,7 @@ def launch_until_ready(user: Api, pool: str) -> dict[str, Any]:
             ready.update(answer.json())
         return answer.status_code == 200
 
-    eventually(ask, 300, f"{user.user} has a desktop")
+    wait_until(ask, f"{user.user} has a desktop", 300)
     return ready
 
 
@@ -70,11 +69,11 @@ def converged(lab: Lab, admin: Api, pool: str) -> bool:
 def kill(lab: Lab, programs: list[str]) -> None:
     """SIGKILL, as a crash; wait only until they run again, not until they work."""
     for program in programs:
-        eventually(partial(lab.runs, program), 60, f"{program} runs")
+        wait_until(partial(lab.runs, program), f"{program} runs", 60)
     for program in programs:
         lab.crash(program)
     for program in programs:
-        eventually(partial(lab.runs, program), 60, f"{program} runs again")
+        wait_until(partial(lab.runs, program), f"{program} runs again", 60)
 
 
 def broken(lab: Lab) -> list[list[str]]:
@@ -108,23 +107,21 @@ def test_everything_is_killed_once_while_twenty_desktops_are_made_and_launched(
     with new_pool(users, max=DESKTOPS, spare=2, pending_timeout_s=3600) as pool:
         with ThreadPoolExecutor(DESKTOPS) as launchers, importing(admin) as job:
             waiting = [launchers.submit(launch_until_ready, user, pool) for user in users]
-            stop = threading.Event()
             for programs in broken(lab):
                 assert not all(launch.done() for launch in waiting), "in the middle of it"
                 kill(lab, programs)
-                stop.wait(1)
             ready = [future.result(timeout=400) for future in waiting]
-            eventually(lambda: admin.get(f"/jobs/{job}")["state"] == "done", 300, "it is imported")
+            wait_until(lambda: admin.get(f"/jobs/{job}")["state"] == "done", "it is imported", 300)
         assert len({one["desktop"]["id"] for one in ready}) == DESKTOPS, "no desktop twice"
-        eventually(lambda: converged(lab, admin, pool), 180, "one story everywhere")
+        wait_until(lambda: converged(lab, admin, pool), "one story everywhere", 180)
         open_sessions = [
             s for s in admin.items("/sessions") if s["state"] != "ended" and s["pool"] == pool
         ]
         assert len({s["desktop"]["id"] for s in open_sessions}) == len(open_sessions) == DESKTOPS
         unfinished = [j for j in admin.items("/jobs") if j["state"] in ("queued", "running")]
         assert unfinished == []
-        eventually(
+        wait_until(
             lambda: {host["health"] for host in admin.items("/ha/hosts")} == {"up"},
-            60,
             "every host is up",
+            60,
         )

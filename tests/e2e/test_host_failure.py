@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from tests.e2e.site import Api, Lab, NewScreen, eventually, pool_for_a_while, users_for_a_while
+from tests.e2e.site import Api, Lab, NewScreen, pool_for_a_while, users_for_a_while, wait_until
 from tests.e2e.stand import FAILED_S, WHOLE_S, Stand, lab_up
 
 DESKTOPS = 3
@@ -33,8 +33,8 @@ def stand(lab: Lab, admin: Api) -> Iterator[Stand]:
         }
         with pool_for_a_while(admin, body, users) as pool:
             made = Stand(lab, admin, pool, users)
-            eventually(lambda: len(made.desktops()) == DESKTOPS, 60, "they are made")
-            eventually(made.is_whole, WHOLE_S, "all of them run")
+            wait_until(lambda: len(made.desktops()) == DESKTOPS, "they are made", 60)
+            wait_until(made.is_whole, "all of them run", WHOLE_S)
             yield made
 
 
@@ -51,11 +51,6 @@ def without_devices(lab: Lab) -> Iterator[None]:
     lab_up("--no-fencing")
     yield
     lab_up("--fencing")
-
-
-def wait(seconds: float) -> None:
-    """Let something last; what is waited for here is the passing of time itself."""
-    threading.Event().wait(seconds)
 
 
 def test_a_host_dies_and_its_user_gets_the_desktop_back_with_what_was_saved(
@@ -78,7 +73,7 @@ def test_a_host_dies_and_its_user_gets_the_desktop_back_with_what_was_saved(
     assert {one["id"] for one in incident["desktops"]} >= lost
     assert {one["fate"] for one in incident["desktops"] if one["id"] in lost} == {"back"}
     assert incident["noticed_at"] <= incident["fenced_at"] <= incident["all_back_at"]
-    eventually(stand.each_runs_once, FAILED_S, "each runs once")
+    wait_until(stand.each_runs_once, "each runs once", FAILED_S)
     after = stand.runs()
     assert {key for key in before if before[key] != after[key]} == lost, "the others ran on"
 
@@ -97,8 +92,12 @@ def test_two_hosts_die_at_once(stand: Stand) -> None:
         stand.lab.node(node, "kill")
     for node in dead:
         stand.incident(node, known[node], state="resolved", resolution="recovered")
-    eventually(stand.each_runs_once, FAILED_S, "each runs once, on the one that is left")
+    wait_until(stand.each_runs_once, "each runs once, on the one that is left", FAILED_S)
     assert {one["host"] for one in stand.desktops().values()} == {stand.lab.nodes[2]}
+
+
+def open_alerts(stand: Stand) -> list[dict[str, Any]]:
+    return stand.admin.items("/ha/alerts", open="true")
 
 
 def awaiting(stand: Stand, node: str, known: int) -> dict[str, Any]:
@@ -107,8 +106,7 @@ def awaiting(stand: Stand, node: str, known: int) -> dict[str, Any]:
     incident = stand.incident(node, known, state="awaiting-confirmation")
     assert all(not attempt["fenced"] for attempt in incident["attempts"])
     assert {stand.desktops()[key]["state"] for key in lost} == {"unknown"}
-    alerts = [one["alert"] for one in stand.admin.items("/ha/alerts", open="true")]
-    assert "host.unfenced" in alerts
+    assert "host.unfenced" in [one["alert"] for one in open_alerts(stand)]
     return incident
 
 
@@ -125,7 +123,7 @@ def test_a_device_that_does_not_do_leaves_it_to_a_person(stand: Stand, device: s
     assert confirmed["confirmed_by"] == stand.admin.user
     incident = stand.incident(node, known, state="resolved", resolution="recovered")
     assert incident["fenced_by"] == "human"
-    eventually(stand.each_runs_once, FAILED_S, "each runs once")
+    wait_until(stand.each_runs_once, "each runs once", FAILED_S)
 
 
 @pytest.mark.chaos
@@ -140,7 +138,7 @@ def test_a_device_that_says_done_and_does_nothing_is_not_believed(stand: Stand) 
     stand.lab.fence_device(node, "works")
     incident = stand.incident(node, known, state="resolved", resolution="recovered")
     assert incident["fenced_by"] == "device", "it is tried again"
-    eventually(stand.each_runs_once, FAILED_S, "each runs once")
+    wait_until(stand.each_runs_once, "each runs once", FAILED_S)
 
 
 @pytest.mark.chaos
@@ -167,7 +165,7 @@ def test_a_living_host_cannot_be_declared_dead(stand: Stand, without_devices: No
     resolved = stand.incident(node, known, state="resolved")
     assert resolved["resolution"] == "false-alarm", "it was back before its lease ended"
     stand.admin.call("POST", f"/ha/incidents/{incident['id']}/confirm", 409)
-    eventually(stand.is_whole, WHOLE_S, "all is whole")
+    wait_until(stand.is_whole, "all is whole", WHOLE_S)
     assert stand.runs() == before, "nobody noticed anything"
 
 
@@ -183,7 +181,7 @@ def test_a_host_that_is_cut_off_for_longer_than_its_lease_keeps_nothing(
 ) -> None:
     node = stand.busiest()
     lost, known = stand.on(node), len(stand.incidents(node))
-    eventually(lambda: armed(stand.lab, node), 60, "its lease is armed")
+    wait_until(lambda: armed(stand.lab, node), "its lease is armed", 60)
     stand.lab.node(node, "cut")
     incident = stand.incident(node, known, state="recovering")
     assert incident["fenced_by"] == "lease"
@@ -191,42 +189,69 @@ def test_a_host_that_is_cut_off_for_longer_than_its_lease_keeps_nothing(
     stand.incident(node, known, state="resolved", resolution="recovered")
     assert stand.none_runs_twice()
     stand.lab.node(node, "heal")
-    eventually(stand.is_whole, WHOLE_S, "it is back, without what is no longer its own")
+    wait_until(stand.is_whole, "it is back, without what is no longer its own", WHOLE_S)
 
 
-def frozen_agent(lab: Lab, node: str) -> None:
-    lab.node(node, "freeze-agent")
-    wait(15)
-    lab.node(node, "thaw-agent")
+def heard_at(stand: Stand, node: str) -> datetime:
+    """When the managers last heard a node's agent."""
+    return datetime.fromisoformat(stand.admin.get(f"/ha/hosts/{node}")["last_beat_at"])
 
 
-def frozen_libvirtd(lab: Lab, node: str) -> None:
-    lab.node(node, "freeze-libvirtd")
-    wait(15)
-    lab.node(node, "thaw-libvirtd")
+def unheard(stand: Stand, node: str, seconds: float) -> None:
+    """Wait until they have not heard it for so long."""
+    silence = timedelta(seconds=seconds)
+    wait_until(lambda: datetime.now(UTC) - heard_at(stand, node) > silence, f"{node} is silent", 90)
 
 
-def killed_agent(lab: Lab, node: str) -> None:
-    lab.crash(f"{node}-agent")
-    wait(8)
+def heard_again(stand: Stand, *nodes: str) -> None:
+    """Wait until they hear all of these from now on."""
+    now = datetime.now(UTC)
+    wait_until(lambda: all(heard_at(stand, node) > now for node in nodes), "all are heard", 60)
 
 
-def frozen_bus(lab: Lab, _node: str) -> None:
-    lab.service("rabbitmq", "freeze")
-    wait(30)
-    lab.service("rabbitmq", "thaw")
-    wait(10)
+def frozen_agent(stand: Stand, node: str) -> None:
+    stand.lab.node(node, "freeze-agent")
+    try:
+        unheard(stand, node, 15)  # three times as long as until a host is called down
+    finally:
+        stand.lab.node(node, "thaw-agent")
+
+
+def frozen_libvirtd(stand: Stand, node: str) -> None:
+    def told() -> bool:
+        alerts = [(one["alert"], one["object"]) for one in open_alerts(stand)]
+        return ("host.libvirt-down", node) in alerts
+
+    stand.lab.node(node, "freeze-libvirtd")
+    try:
+        wait_until(told, "it is told that libvirt does not answer", 60)
+    finally:
+        stand.lab.node(node, "thaw-libvirtd")
+
+
+def killed_agent(stand: Stand, node: str) -> None:
+    stand.lab.crash(f"{node}-agent")
+    heard_again(stand, node)
+
+
+def frozen_bus(stand: Stand, node: str) -> None:
+    stand.lab.service("rabbitmq", "freeze")
+    try:
+        unheard(stand, node, 30)  # shorter than any lease
+    finally:
+        stand.lab.service("rabbitmq", "thaw")
+    heard_again(stand, *stand.lab.nodes)
 
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("trouble", [frozen_agent, frozen_libvirtd, killed_agent, frozen_bus])
 def test_trouble_that_is_no_dead_host_fences_nobody(
-    stand: Stand, trouble: Callable[[Lab, str], None]
+    stand: Stand, trouble: Callable[[Stand, str], None]
 ) -> None:
     before = stand.runs()
     known = {node: len(stand.incidents(node)) for node in stand.lab.nodes}
-    trouble(stand.lab, stand.busiest())
-    eventually(stand.is_whole, WHOLE_S, "all is whole")
+    trouble(stand, stand.busiest())
+    wait_until(stand.is_whole, "all is whole", WHOLE_S)
     assert stand.runs() == before
     for node in stand.lab.nodes:
         new = stand.incidents(node)[: len(stand.incidents(node)) - known[node]]
@@ -240,7 +265,7 @@ def test_what_does_not_fit_waits_and_is_told(stand: Stand) -> None:
     for other in others[:1]:
         stand.admin.call("POST", f"/hosts/{other}/maintenance", 200, 202)
     try:
-        eventually(lambda: not stand.on(others[0]), WHOLE_S, "one node is empty")
+        wait_until(lambda: not stand.on(others[0]), "one node is empty", WHOLE_S)
         size = min(stand.admin.get(f"/hosts/{one}")["memory_mib"] for one in stand.lab.nodes)
         spec = {"vcpus": 1, "memory_mib": (size - 512) * 2 // 3, "monitors": 1}
         demo = stand.admin.get(f"/pools/{stand.lab.variables['ROOST_DEMO_POOL']}")
@@ -256,21 +281,21 @@ def test_what_does_not_fit_waits_and_is_told(stand: Stand) -> None:
         }
         with pool_for_a_while(stand.admin, body, stand.users[:1]) as pool:
             large = Stand(stand.lab, stand.admin, pool, [])
-            eventually(
-                lambda: len(large.desktops()) == 2 and large.each_runs_once(), WHOLE_S, "both run"
+            wait_until(
+                lambda: len(large.desktops()) == 2 and large.each_runs_once(), "both run", WHOLE_S
             )
             victim = node if large.on(node) else others[1]
             [lost] = large.on(victim)
             known = len(stand.incidents(victim))
             stand.lab.node(victim, "kill")
             stand.incident(victim, known, state="recovering")
-            waiting = eventually(
-                lambda: large.desktops()[lost]["problem"], FAILED_S, "it is told why"
+            waiting = wait_until(
+                lambda: large.desktops()[lost]["problem"], "it is told why", FAILED_S
             )
             assert waiting["code"] == "placement.no-capacity"
             assert large.none_runs_twice()
             stand.lab.node(victim, "start")
-            eventually(large.each_runs_once, WHOLE_S, "it runs when there is room")
+            wait_until(large.each_runs_once, "it runs when there is room", WHOLE_S)
             stand.incident(victim, known, state="resolved", resolution="recovered")
     finally:
         stand.admin.call("POST", f"/hosts/{others[0]}/activate", 200, 202)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import httpx
 import pytest
-from tests.e2e.site import Api, Lab, NewPool, NewScreen, NewUser, eventually
+from tests.e2e.site import Api, Lab, NewPool, NewScreen, NewUser, wait_until
 
 SETTLED_S = 60.0
 
@@ -32,6 +32,7 @@ class Work:
         """At most some thousands: each takes a password's hash."""
         form = {"username": self.user, "password": self.password}
         with httpx.Client(base_url=self.url, timeout=10, trust_env=False) as http:
+            # The load's pace: some ten log-ons a second at most, until it is told to stop.
             while not self._stop.wait(0.1):
                 try:
                     answer = http.post("/api/v1/auth/token", data=form)
@@ -65,7 +66,7 @@ def working(lab: Lab) -> Iterator[Work]:
     thread.start()
     try:
         work.mark()
-        eventually(lambda: work.more(3), 30, "people log on")
+        wait_until(lambda: work.more(3), "people log on", 30)
         yield work
     finally:
         work.stop()
@@ -94,21 +95,21 @@ def test_a_machine_with_a_copy_of_everything_dies(
             lab.machine(machine, "kill")
             try:
                 work.mark()
-                eventually(lambda: work.more(5), 30, "people go on logging on")
+                wait_until(lambda: work.more(5), "people go on logging on", 30)
                 ready_again = bob.launch(pool)
                 screen.type("mark unmoved")
                 screen.shows("mark unmoved")
                 assert viewer.poll() is None, "who looks at a screen notices nothing"
                 after = [one for one in ann.items("/sessions") if one["state"] != "ended"]
                 assert [one["id"] for one in after] == [one["id"] for one in before]
-                leader = eventually(
-                    lambda: admin.get("/ha/leader")["holder"], SETTLED_S, "somebody watches hosts"
+                leader = wait_until(
+                    lambda: admin.get("/ha/leader")["holder"], "somebody watches hosts", SETTLED_S
                 )
                 assert leader
             finally:
                 lab.machine(machine, "start")
             work.mark()
-            eventually(lambda: work.more(5), 30, "and with the machine back, too")
+            wait_until(lambda: work.more(5), "and with the machine back, too", 30)
         assert len({ready_again["desktop"]["id"], before[0]["desktop"]["id"]}) == 2
         assert len(admin.items("/ha/incidents")) == incidents, "no host was called dead for it"
 
@@ -130,15 +131,15 @@ def test_a_host_fails_while_half_of_the_managers_are_dead(
                 of_it = [i for i in admin.items("/ha/incidents") if i["node"] == desktop["host"]]
                 return len(of_it) > known and of_it[0]["resolution"] == "recovered"
 
-            eventually(resolved, 120, "the other copies do all of it")
+            wait_until(resolved, "the other copies do all of it", 120)
             again = ann.launch(pool)
             assert again["desktop"] == first["desktop"]
             assert again["session_id"] == first["session_id"]
         finally:
             lab.machine(1, "start")
             lab.node(desktop["host"], "start")
-        eventually(
+        wait_until(
             lambda: {one["health"] for one in admin.items("/ha/hosts")} == {"up"},
-            SETTLED_S,
             "everything is back",
+            SETTLED_S,
         )

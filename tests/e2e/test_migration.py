@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.e2e.site import Api, Lab, NewPool, NewScreen, NewUser, eventually
+from tests.e2e.site import Api, Lab, NewPool, NewScreen, NewUser, wait_until
 from tests.e2e.stand import FAILED_S, WHOLE_S, Stand
 
 
@@ -16,7 +16,7 @@ def stand(lab: Lab, admin: Api, new_user: NewUser, new_pool: NewPool) -> Iterato
     ann = new_user()
     with new_pool([ann], min=1, max=1, spare=0, pending_timeout_s=3600) as pool:
         made = Stand(lab, admin, pool, [ann])
-        eventually(lambda: made.desktops() and made.is_whole(), WHOLE_S, "it runs")
+        wait_until(lambda: made.desktops() and made.is_whole(), "it runs", WHOLE_S)
         yield made
         made.mend()
 
@@ -44,13 +44,13 @@ def test_a_user_keeps_the_screen_while_the_desktop_moves(
     screen = new_screen()
     viewer = screen.view(ann.vv(stand.pool))
     screen.shows("ROOST DESKTOP")
-    eventually(lambda: session_of(ann)["state"] == "active", 20, "the session is active")
+    wait_until(lambda: session_of(ann)["state"] == "active", "the session is active", 20)
     before = session_of(ann)
     [desktop] = stand.desktops().values()
     source, target = desktop["host"], other(stand.lab, desktop["host"])
 
     where = migrate(stand, desktop["id"], host=target)
-    eventually(lambda: stand.admin.get(where)["state"] == "done", WHOLE_S, "it has moved")
+    wait_until(lambda: stand.admin.get(where)["state"] == "done", "it has moved", WHOLE_S)
     [moved] = stand.desktops().values()
     assert (moved["host"], moved["boot_id"]) == (target, desktop["boot_id"])
     assert desktop["id"] not in stand.domains_on(source)
@@ -58,7 +58,7 @@ def test_a_user_keeps_the_screen_while_the_desktop_moves(
     screen.type("mark moved")
     screen.shows("mark moved")
     assert viewer.poll() is None, "the same viewer, without a new ticket"
-    eventually(lambda: session_of(ann)["state"] == "active", 20, "the session goes on")
+    wait_until(lambda: session_of(ann)["state"] == "active", "the session goes on", 20)
     assert session_of(ann)["id"] == before["id"]
     screen.view(ann.vv(stand.pool))
     screen.shows("mark moved")
@@ -78,9 +78,9 @@ def test_a_host_that_dies_meanwhile_leaves_one_desktop(stand: Stand, dies: str) 
     stand.lab.node(victim, "kill")
     stand.incident(victim, known, state="resolved")
     ended = ("done", "failed", "cancelled")
-    eventually(lambda: stand.admin.get(where)["state"] in ended, WHOLE_S, "it is over")
+    wait_until(lambda: stand.admin.get(where)["state"] in ended, "it is over", WHOLE_S)
     assert stand.none_runs_twice()
-    eventually(stand.each_runs_once, FAILED_S, "it runs once")
+    wait_until(stand.each_runs_once, "it runs once", FAILED_S)
     [after] = stand.desktops().values()
     assert after["host"] != victim
     assert session_of(ann)["id"] == session["id"], "it is still the user's"
@@ -92,14 +92,14 @@ def test_a_host_is_emptied_for_maintenance_and_takes_desktops_again(stand: Stand
     source = desktop["host"]
     stand.admin.call("POST", f"/hosts/{source}/maintenance", 200, 202)
     try:
-        host = eventually(
+        host = wait_until(
             lambda: (
                 found
                 if (found := stand.admin.get(f"/hosts/{source}"))["state"] == "maintenance"
                 else None
             ),
-            WHOLE_S,
             "the host is empty",
+            WHOLE_S,
         )
         assert host["desktops"] == 0
         [moved] = stand.desktops().values()
@@ -107,4 +107,4 @@ def test_a_host_is_emptied_for_maintenance_and_takes_desktops_again(stand: Stand
         assert moved["boot_id"] == desktop["boot_id"], "nobody noticed"
     finally:
         stand.admin.call("POST", f"/hosts/{source}/activate", 200, 202)
-    eventually(stand.is_whole, WHOLE_S, "it is in service again")
+    wait_until(stand.is_whole, "it is in service again", WHOLE_S)

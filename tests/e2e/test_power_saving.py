@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.e2e.site import Api, Lab, NewPool, NewUser, eventually
+from tests.e2e.site import Api, Lab, NewPool, NewUser, wait_until
 from tests.e2e.stand import WHOLE_S, Stand
 
 DECIDED_S = 300.0
@@ -34,7 +34,7 @@ def stand(lab: Lab, admin: Api, new_user: NewUser, new_pool: NewPool) -> Iterato
     before = admin.get("/clusters/default")["scheduling"]
     with new_pool(users, min=2, max=2, spare=0, pending_timeout_s=3600) as pool:
         made = Stand(lab, admin, pool, users)
-        eventually(lambda: len(made.desktops()) == 2 and made.is_whole(), WHOLE_S, "they run")
+        wait_until(lambda: len(made.desktops()) == 2 and made.is_whole(), "they run", WHOLE_S)
         for user in users:
             user.launch(pool)
         try:
@@ -73,12 +73,12 @@ def test_hosts_that_are_not_needed_are_switched_off_and_woken_for_desktops(stand
     assert planned["actions"] or planned["notes"]
 
     schedule(admin, EAGER)
-    asleep = eventually(
+    asleep = wait_until(
         lambda: found if len(found := off(stand)) == len(lab.nodes) - 1 else None,
-        DECIDED_S,
         "one host carries all of it",
+        DECIDED_S,
     )
-    eventually(lambda: not any(has_power(lab, node) for node in asleep), 60, "they are dark")
+    wait_until(lambda: not any(has_power(lab, node) for node in asleep), "they are dark", 60)
     assert stand.each_runs_once()
     assert stand.runs() == before, "nobody noticed anything"
     assert len(admin.items("/ha/incidents")) == told, "who is off on purpose is not dead"
@@ -99,18 +99,18 @@ def test_hosts_that_are_not_needed_are_switched_off_and_woken_for_desktops(stand
     admin.call("POST", "/pools", 201, json=body)
     try:
         large = Stand(lab, admin, body["name"], [])
-        eventually(
+        wait_until(
             lambda: len(large.desktops()) == count and large.each_runs_once(),
-            DECIDED_S,
             "they were woken",
+            DECIDED_S,
         )
         assert off(stand) == set()
     finally:
         admin.call("DELETE", "/pools/waking", 202, 204, params={"force": "true"})
-        eventually(
-            lambda: admin.http.get("/api/v1/pools/waking").status_code == 404, 90, "it is gone"
+        wait_until(
+            lambda: admin.http.get("/api/v1/pools/waking").status_code == 404, "it is gone", 90
         )
 
     schedule(admin, {"policy": "none"})
-    eventually(stand.is_whole, WHOLE_S, "all hosts are up")
+    wait_until(stand.is_whole, "all hosts are up", WHOLE_S)
     assert stand.runs() == before

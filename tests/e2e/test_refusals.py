@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.e2e.site import ROOT, Api, Lab, NewPool, NewUser, eventually, word
+from tests.e2e.site import ROOT, Api, Lab, NewPool, NewUser, wait_until, word
 
 from roost_lab.guest import IMAGE
 
@@ -69,12 +69,12 @@ def test_a_pool_without_room_says_so_and_recovers(
         admin.call("POST", f"/hosts/{node}/maintenance", 200, 202, 204)
     try:
         with new_pool([ann]) as pool:
-            eventually(
-                lambda: refusal(ann, pool) == (503, "placement.no-host"), 60, "told: no host"
+            wait_until(
+                lambda: refusal(ann, pool) == (503, "placement.no-host"), "told: no host", 60
             )
             for node in lab.nodes:
                 admin.call("POST", f"/hosts/{node}/activate", 200, 202, 204)
-            eventually(lambda: refusal(ann, pool)[0] in (200, 202), 90, "there are hosts again")
+            wait_until(lambda: refusal(ann, pool)[0] in (200, 202), "there are hosts again", 90)
             assert ann.launch(pool)["state"] == "ready"
     finally:
         for node in lab.nodes:
@@ -93,11 +93,11 @@ def test_storage_that_is_away_is_told_and_recovered_from(
     marker.rename(hidden)  # as if the share were not mounted
     try:
         with new_pool([ann]) as pool:
-            eventually(
-                lambda: refusal(ann, pool) == (503, "storage.unavailable"), 90, "told: storage"
+            wait_until(
+                lambda: refusal(ann, pool) == (503, "storage.unavailable"), "told: storage", 90
             )
             hidden.rename(marker)
-            eventually(lambda: refusal(ann, pool)[0] in (200, 202), 90, "storage is back")
+            wait_until(lambda: refusal(ann, pool)[0] in (200, 202), "storage is back", 90)
             assert ann.launch(pool)["state"] == "ready"
     finally:
         if hidden.exists():
@@ -139,13 +139,13 @@ def template_on(admin: Api, storage: str) -> Iterator[str]:
     name = f"small-{word()}"
     body = {"name": name, "os": "linux", "storage": storage, "source": {"path": IMAGE}}
     admin.call("POST", "/templates", 202, json=body)
-    eventually(lambda: admin.get(f"/templates/{name}")["state"] == "ready", 120, "imported")
+    wait_until(lambda: admin.get(f"/templates/{name}")["state"] == "ready", "imported", 120)
     try:
         yield name
     finally:
         admin.call("DELETE", f"/templates/{name}", 202, 204)
         path = f"/api/v1/templates/{name}"
-        eventually(lambda: admin.http.get(path).status_code == 404, 60, "the template is gone")
+        wait_until(lambda: admin.http.get(path).status_code == 404, "the template is gone", 60)
 
 
 def test_full_storage_is_told_and_recovered_from(
@@ -162,11 +162,11 @@ def test_full_storage_is_told_and_recovered_from(
         free = os.statvfs(root)
         with filling.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize - LEFT_BYTES)
-        eventually(lambda: refusal(bob, pool) == (503, "storage.full"), 90, "told: it is full")
-        eventually(lambda: admin.get(f"/storage/{storage}")["state"] == "full", 60, "shown")
+        wait_until(lambda: refusal(bob, pool) == (503, "storage.full"), "told: it is full", 90)
+        wait_until(lambda: admin.get(f"/storage/{storage}")["state"] == "full", "shown", 60)
         assert ann.launch(pool)["desktop"] == held["desktop"], "what is there works"
         filling.unlink()
-        eventually(lambda: refusal(bob, pool)[0] in (200, 202), 90, "there is room again")
+        wait_until(lambda: refusal(bob, pool)[0] in (200, 202), "there is room again", 90)
         assert bob.launch(pool)["state"] == "ready"
         for user in (ann, bob):
             [session] = [one for one in user.items("/sessions") if one["state"] != "ended"]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from tests.polling import eventually
 
 from roost_broker.bootstrap import build
 from roost_broker.migrations import MIGRATIONS
@@ -62,20 +62,6 @@ ADMIN_PASSWORD = "correct horse battery"
 USER_PASSWORD = "staple staple"
 NODE = "n1"
 TEMPLATE = UUID("11111111-1111-1111-1111-111111111111")
-
-
-async def until(
-    what: Callable[[], Awaitable[Any]], *, timeout_s: float = 15.0, why: str = "it"
-) -> Any:
-    """Ask again and again until the answer is true; fail after the time."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        answer = await what()
-        if answer:
-            return answer
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{why} did not happen in {timeout_s} s; last: {answer!r}")
-        await asyncio.sleep(0.03)
 
 
 class Inventory:
@@ -206,7 +192,7 @@ class Inventory:
             found = await site.sql(f"select count(*) from inbox where message_id in ({wanted})")
             return bool(found == len(messages))
 
-        await until(handled, why="handling")
+        await eventually(handled, "all of them are handled")
 
     async def seen(self, boot_id: UUID, *, connected: bool, at: datetime | None = None) -> None:
         """The node's event."""
@@ -364,7 +350,7 @@ class Site:
             statement = f"select count(*) from template_versions where version = {version}"
             return bool(await self.sql(statement))
 
-        await until(known, why="the template")
+        await eventually(known, "the template is known")
 
     async def limits(self, revision: int, largest: tuple[GuestSize, ...] | None) -> None:
         """Placement's word, known to broker when this returns."""
@@ -373,7 +359,7 @@ class Site:
         async def known() -> bool:
             return bool(await self.sql("select revision from placement_limits") == revision)
 
-        await until(known, why="the limits")
+        await eventually(known, "the limits are known")
 
     async def pool(self, name: str = "win", *, users: tuple[str, ...] = (), **more: Any) -> Any:
         """A pool of the template, and who may use it."""
@@ -400,10 +386,7 @@ class Site:
             last.update(await self.counts(name))
             return all(last[key] == value for key, value in wanted.items())
 
-        try:
-            await until(reached)
-        except AssertionError:
-            raise AssertionError(f"wanted {wanted}, got {last}") from None
+        await eventually(reached, lambda: f"the pool has {wanted}, not {last}")
 
     async def launch(
         self, who: dict[str, str], *, wait: int | None = None, **body: Any
@@ -425,8 +408,7 @@ class Site:
             found = await self.session(session_id)
             return found if found["state"] == state else None
 
-        answer: dict[str, Any] = await until(reached, why=f"session {state}")
-        return answer
+        return await eventually(reached, f"the session is {state}")
 
     async def sql(self, statement: str) -> Any:
         """One value of the database."""
@@ -532,15 +514,9 @@ async def ready_site(site: Any) -> Any:
     async def heard() -> bool:
         return bool(await site.sql("select count(*) from hosts"))
 
-    await until(heard, why="the node's first report")
+    await eventually(heard, "the node's first report is heard")
     site.ann = await site.user("ann")
     site.bob = await site.user("bob")
     await site.pool(users=("ann", "bob"))
     await site.settled(free=1)
     return site
-
-
-@pytest.fixture
-def eventually() -> Callable[..., Awaitable[Any]]:
-    """Poll with a deadline."""
-    return until

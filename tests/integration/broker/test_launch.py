@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from tests.polling import eventually
 
 from roost_common.contracts.desktop import DesktopState, ReimageDesktop
 from roost_common.contracts.session import SessionEnded, SessionRequested
@@ -15,7 +16,7 @@ from roost_common.contracts.session import SessionEnded, SessionRequested
 pytestmark = pytest.mark.integration
 
 
-async def test_a_running_desktop_is_opened_at_once(ready_site: Any, eventually: Any) -> None:
+async def test_a_running_desktop_is_opened_at_once(ready_site: Any) -> None:
     site = ready_site
     answer = await site.launch(site.ann, pool="win", client={"name": "tc-1", "monitors": 2})
     assert answer.status_code == 200, answer.text
@@ -38,11 +39,7 @@ async def test_a_running_desktop_is_opened_at_once(ready_site: Any, eventually: 
     assert session["state"] == "pending"
     assert session["user"] == "ann"
     assert session["client"]["name"] == "tc-1"
-
-    async def said() -> list[Any]:
-        return list(site.inventory.of(SessionRequested))
-
-    (event,) = await eventually(said)
+    (event,) = await eventually(lambda: site.inventory.of(SessionRequested), "it is told")
     assert event.user == "ann"
     assert event.pool == "win"
     await site.settled(free=1, assigned=1, total=2)  # the spare is there again
@@ -175,7 +172,7 @@ async def test_a_choice_must_be_made(ready_site: Any) -> None:
     assert answer.json()["names"] == ["lin", "win"]
 
 
-async def test_places_in_the_queue(site: Any, eventually: Any) -> None:
+async def test_places_in_the_queue(site: Any) -> None:
     await site.template()
     users = [await site.user(f"u{number}") for number in range(4)]
     site.inventory.holding = True
@@ -329,28 +326,23 @@ async def test_an_agent_that_does_not_answer(ready_site: Any) -> None:
     (desktop_id,) = site.inventory.views
     await site.inventory.change(desktop_id, host="n2")
 
-    async def moved() -> bool:
-        return bool(await site.sql("select count(*) from pool_desktops where host = 'n2'"))
+    async def is_on(host: str) -> bool:
+        found = await site.sql(f"select host from pool_desktops where id = '{desktop_id}'")
+        return bool(found == host)
 
-    for _ in range(200):
-        if await moved():
-            break
-        await asyncio.sleep(0.02)
+    await eventually(lambda: is_on("n2"), "it is known to be on the other")
     answer = await site.launch(site.ann, pool="win")
     assert (answer.status_code, answer.json()["code"]) == (503, "host.unreachable")
     assert answer.headers["Retry-After"]
     assert await site.sql("select count(*) from sessions where state = 'pending'") == 1
     await site.inventory.change(desktop_id, host="n1")
-    for _ in range(200):
-        if not await moved():
-            break
-        await asyncio.sleep(0.02)
+    await eventually(lambda: is_on("n1"), "it is known to be back")
     answer = await site.launch(site.ann, pool="win")
     assert answer.status_code == 200
     assert answer.json()["desktop"]["id"] == str(desktop_id)
 
 
-async def test_a_run_the_node_does_not_know(site: Any, eventually: Any) -> None:
+async def test_a_run_the_node_does_not_know(site: Any) -> None:
     await site.template()
     ann = await site.user("ann")
     await site.pool(users=("ann",), spare=2)
@@ -362,12 +354,10 @@ async def test_a_run_the_node_does_not_know(site: Any, eventually: Any) -> None:
     site.inventory.not_running.add(second.boot_id)
     answer = await site.launch(ann, pool="win")
     assert (answer.status_code, answer.json()["code"]) == (503, "desktop.not-running")
-
-    async def reset() -> bool:
-        commands = site.inventory.of(ReimageDesktop)
-        return bool(commands) and len(site.inventory.of(SessionEnded)) >= 1
-
-    await eventually(reset)
+    await eventually(
+        lambda: site.inventory.of(ReimageDesktop) and site.inventory.of(SessionEnded),
+        "it is reset",
+    )
     await site.settled(free=3, assigned=0)  # one more: the launch has kept its place
     assert (await site.launch(ann, wait=10, pool="win")).status_code == 200
 

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from tests.polling import eventually
 
 from roost_common.contracts.base import Problem
 from roost_common.contracts.desktop import (
@@ -22,7 +23,7 @@ from roost_common.contracts.template import TemplateDeleted
 pytestmark = pytest.mark.integration
 
 
-async def test_a_pool_fills_and_says_so(site: Any, eventually: Any) -> None:
+async def test_a_pool_fills_and_says_so(site: Any) -> None:
     await site.template()
     made = await site.pool(min=2, spare=1, max=4, spec={"vcpus": 2, "memory_mib": 512})
     assert made["spec"]["monitors"] == 1
@@ -31,11 +32,7 @@ async def test_a_pool_fills_and_says_so(site: Any, eventually: Any) -> None:
     names = sorted(view.name for view in site.inventory.views.values())
     assert names == ["win-1", "win-2"]
     assert {view.spec.vcpus for view in site.inventory.views.values()} == {2}
-
-    async def said() -> Any:
-        return site.inventory.of(PoolChanged)
-
-    (event,) = await eventually(said)
+    (event,) = await eventually(lambda: site.inventory.of(PoolChanged), "the pool is told of")
     assert (event.pool_name, event.revision, event.deleted) == ("win", 1, False)
 
 
@@ -69,23 +66,15 @@ async def test_a_new_template_version_reaches_what_is_free(ready_site: Any) -> N
     await site.settled(assigned=1, free=1)
     await site.template(2)
 
-    async def versions() -> list[int]:
+    def versions() -> list[int]:
         return sorted(view.template.version for view in site.inventory.views.values())
 
-    for _ in range(400):
-        if await versions() == [1, 2]:
-            break
-        await asyncio.sleep(0.02)
-    assert await versions() == [1, 2]
+    await eventually(lambda: versions() == [1, 2], "the free one has the new version")
     await site.settled(assigned=1, free=1)
     # The one in use gets it when its user leaves.
     sessions = (await site.call("GET", "/sessions")).json()["items"]
     await site.call("DELETE", f"/sessions/{sessions[0]['id']}")
-    for _ in range(400):
-        if set(await versions()) == {2}:
-            break
-        await asyncio.sleep(0.02)
-    assert set(await versions()) == {2}
+    await eventually(lambda: set(versions()) == {2}, "both have the new version")
 
 
 async def test_a_pinned_version_stays(ready_site: Any) -> None:
@@ -104,12 +93,12 @@ async def test_new_hardware_reaches_what_is_free(ready_site: Any) -> None:
     site = ready_site
     (old,) = site.inventory.views
     await site.call("PATCH", "/pools/win", json={"spec": {"vcpus": 3, "memory_mib": 512}})
-    for _ in range(400):
-        views = list(site.inventory.views.values())
-        if [view.spec.vcpus for view in views] == [3] and old not in site.inventory.views:
-            break
-        await asyncio.sleep(0.02)
-    assert old not in site.inventory.views
+
+    def renewed() -> bool:
+        views = site.inventory.views
+        return old not in views and [view.spec.vcpus for view in views.values()] == [3]
+
+    await eventually(renewed, "another one has the new hardware")
     await site.settled(total=1, free=1)
 
 
@@ -117,10 +106,7 @@ async def test_a_name_that_is_taken_elsewhere(site: Any) -> None:
     await site.template()
     site.inventory.refusal = Problem(code="desktop.name-taken", detail="win-1 is somebody's.")
     await site.pool()
-    for _ in range(400):
-        if site.inventory.of(CreateDesktop):
-            break
-        await asyncio.sleep(0.02)
+    await eventually(lambda: site.inventory.of(CreateDesktop), "a desktop is ordered")
     site.inventory.refusal = None
     await site.settled(free=1)
     names = [command.desktop_name for command in site.inventory.of(CreateDesktop)]
@@ -130,7 +116,7 @@ async def test_a_name_that_is_taken_elsewhere(site: Any) -> None:
     assert (await site.call("GET", "/pools/win")).json()["problem"] is None
 
 
-async def test_a_refusal_is_the_pools_problem(site: Any, eventually: Any) -> None:
+async def test_a_refusal_is_the_pools_problem(site: Any) -> None:
     await site.template()
     ann = await site.user("ann")
     site.inventory.refusal = Problem(code="placement.spec-beyond-hosts", detail="Too large.")
@@ -140,13 +126,13 @@ async def test_a_refusal_is_the_pools_problem(site: Any, eventually: Any) -> Non
         problem = (await site.call("GET", "/pools/win")).json()["problem"]
         return bool(problem and problem["code"] == "placement.spec-beyond-hosts")
 
-    await eventually(shown)
+    await eventually(shown, "the pool shows it")
     answer = await site.launch(ann, pool="win")
     assert (answer.status_code, answer.json()["code"]) == (503, "placement.spec-beyond-hosts")
     assert len(site.inventory.of(CreateDesktop)) <= 2  # it is not tried in a hurry
 
 
-async def test_deleting(ready_site: Any, eventually: Any) -> None:
+async def test_deleting(ready_site: Any) -> None:
     site = ready_site
     opened = (await site.launch(site.ann, pool="win")).json()
     answer = await site.call("DELETE", "/pools/win")
@@ -163,7 +149,7 @@ async def test_deleting(ready_site: Any, eventually: Any) -> None:
     async def gone() -> bool:
         return bool((await site.call("GET", "/pools/win")).status_code == 404)
 
-    await eventually(gone)
+    await eventually(gone, "the pool is gone")
     assert not site.inventory.views
     assert await site.sql("select count(*) from pool_desktops") == 0
     assert (await site.call("DELETE", "/pools/win")).status_code == 404
@@ -200,9 +186,7 @@ async def test_a_desktop_that_inventory_has_lost_is_replaced(ready_site: Any) ->
     assert await site.sql(f"select count(*) from pool_desktops where id = '{lost}'") == 0
 
 
-async def test_a_pool_goes_also_when_inventory_has_lost_its_desktops(
-    ready_site: Any, eventually: Any
-) -> None:
+async def test_a_pool_goes_also_when_inventory_has_lost_its_desktops(ready_site: Any) -> None:
     site = ready_site
     site.inventory.views.clear()
     assert (await site.call("DELETE", "/pools/win")).status_code == 202
@@ -210,26 +194,20 @@ async def test_a_pool_goes_also_when_inventory_has_lost_its_desktops(
     async def gone() -> bool:
         return bool((await site.call("GET", "/pools/win")).status_code == 404)
 
-    await eventually(gone)
+    await eventually(gone, "the pool is gone")
 
 
-async def test_not_found_says_nothing_of_what_is_still_to_be_made(
-    site: Any, eventually: Any
-) -> None:
+async def test_not_found_says_nothing_of_what_is_still_to_be_made(site: Any) -> None:
     await site.template()
     site.inventory.deaf = True
     await site.pool()
-
-    async def asked() -> Any:
-        return site.inventory.of(CreateDesktop)
-
-    (create, *_) = await eventually(asked)
+    (create, *_) = await eventually(lambda: site.inventory.of(CreateDesktop), "one is ordered")
     await site.inventory.twice(site, [DesktopNotFound(desktop_id=create.desktop_id)], 1)
     found = f"select count(*) from pool_desktops where id = '{create.desktop_id}'"
     assert await site.sql(found) == 1
 
 
-async def test_a_template_that_is_gone(ready_site: Any, eventually: Any) -> None:
+async def test_a_template_that_is_gone(ready_site: Any) -> None:
     site = ready_site
     template_id = next(iter(site.inventory.views.values())).template.id
     await site.inventory.say(TemplateDeleted(template_id=template_id, template_name="debian"))
@@ -238,7 +216,7 @@ async def test_a_template_that_is_gone(ready_site: Any, eventually: Any) -> None
         problem = (await site.call("GET", "/pools/win")).json()["problem"]
         return bool(problem and problem["code"] == "template.unknown")
 
-    await eventually(shown)
+    await eventually(shown, "the pool shows it")
     # What is there is still good; only new ones cannot be made.
     assert (await site.launch(site.ann, pool="win")).status_code == 200
     answer = await site.launch(site.bob, pool="win")
@@ -323,17 +301,13 @@ async def test_entitlements(ready_site: Any) -> None:
     assert answer.status_code == 404
 
 
-async def test_lost_commands_are_given_again(site: Any, eventually: Any) -> None:
+async def test_lost_commands_are_given_again(site: Any) -> None:
     """A desktop nobody has heard of after the back-off is asked for once more, by the same id."""
     await site.template()
     site.inventory.bus.publish, real = _nothing, site.inventory.bus.publish
     site.inventory._create = _nothing
     await site.pool()
-
-    async def asked() -> bool:
-        return len(site.inventory.of(CreateDesktop)) == 1
-
-    await eventually(asked)
+    await eventually(lambda: len(site.inventory.of(CreateDesktop)) == 1, "one is ordered")
     site.inventory.bus.publish = real
     del site.inventory._create
     async with site.broker.unit_of_work() as transaction:

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from tests.integration.broker.test_sessions import opened
+from tests.polling import eventually
 
 from roost_common.contracts.desktop import (
     DesktopChanged,
@@ -55,17 +56,15 @@ def back(site: Any, view: DesktopView) -> DesktopRestarted:
     return DesktopRestarted(desktop=runs)
 
 
-async def knows(site: Any, eventually: Any, view: DesktopView) -> None:
+async def knows(site: Any, view: DesktopView) -> None:
     async def known() -> bool:
         found = await site.sql(f"select revision from pool_desktops where id = '{view.id}'")
         return bool(found >= view.revision)
 
-    await eventually(known)
+    await eventually(known, "the desktop's news is known")
 
 
-async def test_the_session_waits_for_its_desktop_and_goes_on(
-    ready_site: Any, eventually: Any
-) -> None:
+async def test_the_session_waits_for_its_desktop_and_goes_on(ready_site: Any) -> None:
     site = ready_site
     session_id, desktop_id, boot_id = await opened(site, site.ann)
     await site.inventory.seen(boot_id, connected=True)
@@ -81,7 +80,7 @@ async def test_the_session_waits_for_its_desktop_and_goes_on(
 
     restarted = back(site, stopped.desktop)
     await site.inventory.say(restarted)
-    await knows(site, eventually, restarted.desktop)
+    await knows(site, restarted.desktop)
     ready = await site.http.get(launch, headers=site.ann)
     assert ready.status_code == 200, ready.text
     assert ready.json()["session_id"] == session_id
@@ -94,7 +93,7 @@ async def test_the_session_waits_for_its_desktop_and_goes_on(
     assert not site.inventory.of(ReimageDesktop)
 
 
-async def test_only_the_last_word_of_a_restart_is_heard(ready_site: Any, eventually: Any) -> None:
+async def test_only_the_last_word_of_a_restart_is_heard(ready_site: Any) -> None:
     site = ready_site
     session_id, desktop_id, _ = await opened(site, site.ann)
     restarted = back(site, lost(site.inventory.views[desktop_id]).desktop)
@@ -102,13 +101,13 @@ async def test_only_the_last_word_of_a_restart_is_heard(ready_site: Any, eventua
         update={"revision": restarted.desktop.revision + 5, "migrating_to": "n2"}
     )
     await site.inventory.say(DesktopChanged(desktop=later))
-    await knows(site, eventually, later)
+    await knows(site, later)
     assert (await site.session(session_id))["state"] == "pending"
     assert not site.inventory.of(ReimageDesktop)
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_twice_and_in_any_order(ready_site: Any, eventually: Any, seed: int) -> None:
+async def test_twice_and_in_any_order(ready_site: Any, seed: int) -> None:
     site = ready_site
     session_id, desktop_id, _ = await opened(site, site.ann)
     stopped = lost(site.inventory.views[desktop_id])
@@ -125,7 +124,7 @@ async def test_twice_and_in_any_order(ready_site: Any, eventually: Any, seed: in
         )
     )
     await site.inventory.twice(site, [stopped, placed, restarted, busy], seed)
-    await knows(site, eventually, busy.desktop)
+    await knows(site, busy.desktop)
     assert (await site.session(session_id))["state"] == "pending"
     run = await site.sql(f"select boot_id from sessions where id = '{session_id}'")
     assert run == restarted.desktop.boot_id
@@ -148,12 +147,12 @@ async def test_who_is_switched_off_instead_loses_the_session(ready_site: Any) ->
 
 
 async def test_a_node_that_has_just_handed_it_over_does_not_end_the_session(
-    ready_site: Any, eventually: Any
+    ready_site: Any,
 ) -> None:
     site = ready_site
     session_id, desktop_id, boot_id = await opened(site, site.ann)
     moving = await site.inventory.change(desktop_id, migrating_to="n2")
-    await knows(site, eventually, moving)
+    await knows(site, moving)
     site.inventory.not_running.add(boot_id)
     answer = await site.launch(site.ann, pool="win")
     assert answer.status_code == 503, answer.text
@@ -166,7 +165,7 @@ async def test_a_node_that_has_just_handed_it_over_does_not_end_the_session(
     await site.inventory.say(
         DesktopMigrated(desktop=view, migration_id=UUID(int=1), from_host="n2")
     )
-    await knows(site, eventually, view)
+    await knows(site, view)
     again = await site.launch(site.ann, pool="win")
     assert again.json()["session_id"] == session_id
     assert not site.inventory.of(SessionEnded)

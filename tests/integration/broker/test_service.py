@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from alembic.util import CommandError
+from tests.polling import eventually
 
 from roost_broker.bootstrap import build
 from roost_broker.migrations import MIGRATIONS
@@ -83,14 +84,15 @@ async def test_over_a_socket_and_out_of_the_way_on_request(
     try:
         url = f"http://127.0.0.1:{port}"
         async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
-            for _ in range(1500):
+
+            async def ready() -> bool:
                 assert process.returncode is None, (tmp_path / "broker.log").read_text()
                 try:
-                    if (await client.get("/readyz")).status_code == 200:
-                        break
+                    return (await client.get("/readyz")).status_code == 200
                 except httpx.TransportError:
-                    pass
-                await asyncio.sleep(0.02)
+                    return False
+
+            await eventually(ready, "it is ready", 90)
             form = {"username": "admin", "password": "correct horse battery"}
             answer = await client.post("/api/v1/auth/token", data=form)
             assert answer.status_code == 200, answer.text
@@ -105,7 +107,7 @@ async def test_over_a_socket_and_out_of_the_way_on_request(
 
 
 async def test_stopping_lets_those_who_wait_go(
-    make_settings: Callable[..., Settings], inventory: Any, eventually: Any
+    make_settings: Callable[..., Settings], inventory: Any
 ) -> None:
     """Whoever waits for a desktop learns the place at once when the process is to stop."""
     with socket.socket() as probe:
@@ -128,7 +130,7 @@ async def test_stopping_lets_those_who_wait_go(
                 headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
                 return True
 
-            await eventually(token)
+            await eventually(token, "the administrator logs on")
             await parts.bus.wait_connected()
             await inventory.template()
 
@@ -137,7 +139,7 @@ async def test_stopping_lets_those_who_wait_go(
                 answer = await client.post("/pools", json=body, headers=headers)
                 return answer.status_code == 201
 
-            await eventually(pool)
+            await eventually(pool, "the pool is made")
             await client.put("/pools/win/entitlements", json=[{"user": "admin"}], headers=headers)
             waiting = asyncio.create_task(
                 client.post(
@@ -146,10 +148,7 @@ async def test_stopping_lets_those_who_wait_go(
             )
             room = parts.app.state.broker.waiting_room  # type: ignore[attr-defined]
 
-            async def inside() -> bool:
-                return bool(room.occupied)
-
-            await eventually(inside)
+            await eventually(lambda: room.occupied, "somebody waits")
             started = asyncio.get_running_loop().time()
         answer = await waiting
     assert answer.status_code == 202

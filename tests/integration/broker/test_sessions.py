@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from tests.polling import eventually
 
 from roost_broker.repository.sessions import Sessions
 from roost_common.contracts.desktop import (
@@ -37,7 +38,7 @@ async def opened(site: Any, who: dict[str, str]) -> tuple[str, UUID, UUID]:
     return body["session_id"], desktop_id, site.inventory.views[desktop_id].boot_id
 
 
-async def test_connected_disconnected_and_back(ready_site: Any, eventually: Any) -> None:
+async def test_connected_disconnected_and_back(ready_site: Any) -> None:
     site = ready_site
     session_id, _desktop_id, boot_id = await opened(site, site.ann)
     await site.inventory.seen(boot_id, connected=True)
@@ -50,11 +51,7 @@ async def test_connected_disconnected_and_back(ready_site: Any, eventually: Any)
     assert again.json()["session_id"] == session_id
     await site.inventory.report(site.inventory.observation(boot_id, connected=True))
     await site.becomes(session_id, "active")
-
-    async def said() -> bool:
-        return len(site.inventory.of(SessionConnected)) == 2
-
-    await eventually(said)
+    await eventually(lambda: len(site.inventory.of(SessionConnected)) == 2, "both are told")
     assert len(site.inventory.of(SessionDisconnected)) == 1
     assert site.inventory.of(SessionConnected)[0].client_address == "192.0.2.7"
     revisions = [
@@ -91,7 +88,7 @@ async def test_an_older_observation_undoes_nothing(ready_site: Any) -> None:
     assert await site.sql("select revision from sessions") == 4
 
 
-async def test_a_node_whose_clock_was_set_back(ready_site: Any, eventually: Any) -> None:
+async def test_a_node_whose_clock_was_set_back(ready_site: Any) -> None:
     site = ready_site
     session_id, _, boot_id = await opened(site, site.ann)
     await site.inventory.seen(boot_id, connected=True)
@@ -143,7 +140,7 @@ async def test_observations_twice_in_any_order(ready_site: Any, seed: int) -> No
     assert session["state"] in ("disconnected", "pending")
 
 
-async def test_log_off_resets_the_desktop(ready_site: Any, eventually: Any) -> None:
+async def test_log_off_resets_the_desktop(ready_site: Any) -> None:
     site = ready_site
     await site.call("PATCH", "/pools/win", json={"min": 2})
     await site.settled(free=2)
@@ -155,11 +152,9 @@ async def test_log_off_resets_the_desktop(ready_site: Any, eventually: Any) -> N
     assert answer.status_code == 204
     ended = await site.session(session_id)
     assert (ended["state"], ended["end_reason"]) == ("ended", "logged-off")
-
-    async def reset() -> Any:
-        return site.inventory.of(ReimageDesktop) and site.inventory.closed
-
-    await eventually(reset)
+    await eventually(
+        lambda: site.inventory.of(ReimageDesktop) and site.inventory.closed, "it is reset"
+    )
     (command,) = site.inventory.of(ReimageDesktop)
     assert (command.desktop_id, command.disk_generation) == (desktop_id, 2)
     assert site.inventory.closed[0].boot_id == boot_id
@@ -171,14 +166,14 @@ async def test_log_off_resets_the_desktop(ready_site: Any, eventually: Any) -> N
     async def free() -> bool:
         return bool(await site.sql(row) == "free")
 
-    await eventually(free)
+    await eventually(free, "it is free")
     again = await site.call("DELETE", f"/sessions/{session_id}", headers=site.ann)
     assert again.status_code == 204
     assert len(site.inventory.of(ReimageDesktop)) == 1
     assert len(site.inventory.of(SessionEnded)) == 1
 
 
-async def test_a_used_run_is_never_free_again(ready_site: Any, eventually: Any) -> None:
+async def test_a_used_run_is_never_free_again(ready_site: Any) -> None:
     """Inventory's news of the run that was just used must not make it free."""
     site = ready_site
     await site.call("PATCH", "/pools/win", json={"min": 2})
@@ -199,7 +194,7 @@ async def test_a_used_run_is_never_free_again(ready_site: Any, eventually: Any) 
             == used.revision + 50
         )
 
-    await eventually(taken)
+    await eventually(taken, "the news is known")
     assert await site.sql(f"select phase from pool_desktops where id = '{desktop_id}'") == "coming"
 
 
@@ -210,9 +205,7 @@ async def test_a_used_run_is_never_free_again(ready_site: Any, eventually: Any) 
         (StopReason.CRASHED, EndReason.DESKTOP_STOPPED),
     ],
 )
-async def test_the_guest_stops(
-    ready_site: Any, eventually: Any, stop: StopReason, reason: EndReason
-) -> None:
+async def test_the_guest_stops(ready_site: Any, stop: StopReason, reason: EndReason) -> None:
     site = ready_site
     session_id, desktop_id, _ = await opened(site, site.ann)
     view = site.inventory.views[desktop_id]
@@ -228,11 +221,7 @@ async def test_the_guest_stops(
     await site.inventory.say(DesktopStopped(desktop=stopped, reason=stop))
     ended = await site.becomes(session_id, "ended")
     assert ended["end_reason"] == reason.value
-
-    async def reset() -> Any:
-        return site.inventory.of(ReimageDesktop)
-
-    await eventually(reset)
+    await eventually(lambda: site.inventory.of(ReimageDesktop), "it is reset")
     assert not site.inventory.closed  # nobody can look at what does not run
 
 
@@ -244,30 +233,28 @@ async def test_restarted_elsewhere_is_another_run(ready_site: Any) -> None:
     async def silent() -> bool:
         return bool(await site.sql("select count(*) from pool_desktops where state = 'unknown'"))
 
-    for _ in range(300):
-        if await silent():
-            break
+    await eventually(silent, "it is known to be lost sight of")
     assert (await site.session(session_id))["state"] == "pending"
     await site.inventory.run(desktop_id)
     ended = await site.becomes(session_id, "ended")
     assert ended["end_reason"] == "desktop-stopped"
 
 
-async def past(site: Any, eventually: Any, since: str) -> None:
+async def past(site: Any, since: str) -> None:
     """Until the second is over after which the only session is overdue."""
 
     async def over() -> bool:
         passed = await site.sql(f"select now() - {since} from sessions where state <> 'ended'")
         return bool(passed > timedelta(seconds=1))
 
-    await eventually(over, why="a second")
+    await eventually(over, "the second is over")
 
 
-async def test_a_client_that_never_comes(ready_site: Any, eventually: Any) -> None:
+async def test_a_client_that_never_comes(ready_site: Any) -> None:
     site = ready_site
     await site.call("PATCH", "/pools/win", json={"pending_timeout_s": 1})
     session_id, _, boot_id = await opened(site, site.ann)
-    await past(site, eventually, "ticket_at")
+    await past(site, "ticket_at")
     async with site.broker.unit_of_work() as transaction:
         overdue = await Sessions(transaction.session).overdue(datetime.now(UTC), 10)
     assert overdue == [], "without word from the node nobody is thrown out"
@@ -279,7 +266,7 @@ async def test_a_client_that_never_comes(ready_site: Any, eventually: Any) -> No
     assert ended["end_reason"] == "never-connected"
 
 
-async def test_disconnected_too_long(ready_site: Any, eventually: Any) -> None:
+async def test_disconnected_too_long(ready_site: Any) -> None:
     site = ready_site
     await site.call("PATCH", "/pools/win", json={"disconnect_timeout_s": 1})
     session_id, _, boot_id = await opened(site, site.ann)
@@ -287,7 +274,7 @@ async def test_disconnected_too_long(ready_site: Any, eventually: Any) -> None:
     await site.becomes(session_id, "active")
     await site.inventory.seen(boot_id, connected=False)
     await site.becomes(session_id, "disconnected")
-    await past(site, eventually, "disconnected_at")
+    await past(site, "disconnected_at")
     await site.inventory.report(
         site.inventory.observation(boot_id, connected=False), agent_id=uuid4()
     )
@@ -295,11 +282,11 @@ async def test_disconnected_too_long(ready_site: Any, eventually: Any) -> None:
     assert ended["end_reason"] == "disconnected-too-long"
 
 
-async def test_who_is_connected_is_not_thrown_out(ready_site: Any, eventually: Any) -> None:
+async def test_who_is_connected_is_not_thrown_out(ready_site: Any) -> None:
     site = ready_site
     await site.call("PATCH", "/pools/win", json={"pending_timeout_s": 1})
     session_id, _, boot_id = await opened(site, site.ann)
-    await past(site, eventually, "ticket_at")
+    await past(site, "ticket_at")
     # Its event was lost; the report that makes it overdue is the one that knows of the client.
     await site.inventory.report(
         site.inventory.observation(boot_id, connected=True), agent_id=uuid4()
@@ -307,16 +294,12 @@ async def test_who_is_connected_is_not_thrown_out(ready_site: Any, eventually: A
     await site.becomes(session_id, "active")
 
 
-async def test_cut_off_but_not_ended(ready_site: Any, eventually: Any) -> None:
+async def test_cut_off_but_not_ended(ready_site: Any) -> None:
     site = ready_site
     session_id, _, boot_id = await opened(site, site.ann)
     answer = await site.call("POST", f"/sessions/{session_id}/disconnect", headers=site.ann)
     assert answer.status_code == 202
-
-    async def closed() -> Any:
-        return site.inventory.closed
-
-    (query,) = await eventually(closed)
+    (query,) = await eventually(lambda: site.inventory.closed, "the client is cut off")
     assert query.boot_id == boot_id
     assert (await site.session(session_id))["state"] == "pending"
 

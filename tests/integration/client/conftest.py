@@ -25,6 +25,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from tests.polling import wait_until
 from typer.testing import CliRunner
 
 from roost_client import Roost
@@ -131,10 +132,7 @@ def site() -> Iterator[Site]:
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
-    ends = time.monotonic() + 10
-    while not server.started:
-        assert time.monotonic() < ends, "the server does not start"
-        time.sleep(0.01)
+    wait_until(lambda: server.started, "the server starts")
     site.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     yield site
     server.should_exit = True

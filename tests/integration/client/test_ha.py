@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from starlette.responses import JSONResponse, Response
 
-from roost_client import Roost, Unreachable
+from roost_client import Roost
+from roost_client._client import ASKS_OTHERS_S
 from roost_client.cli.fencing import SECRET
 from roost_ha_monitor.fencing.metadata import is_secret
 
@@ -473,21 +473,27 @@ def test_notifications_are_listed(cli: Any, site: Any) -> None:
 # --- the library ------------------------------------------------------------------------------
 
 
-def test_who_asks_others_is_given_time(site: Any) -> None:
-    def slowly(answer: Response) -> Callable[[Any, bytes], Response]:
-        def respond(_request: Any, _body: bytes) -> Response:
-            time.sleep(1)
-            return answer
+def test_who_asks_others_is_given_time(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[tuple[str, str], float] = {}
+    send = httpx.HTTPTransport.handle_request
 
-        return respond
+    def record(transport: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+        given[request.method, request.url.path] = request.extensions["timeout"]["read"]
+        return send(transport, request)
 
-    site.next("POST", f"{FENCING}/test", slowly(JSONResponse([])))
-    site.next("PUT", FENCING, slowly(JSONResponse({"node": "kvm1"})))
-    site.next("POST", f"{CHANNEL_PATH}/test", slowly(Response(status_code=204)))
-    site.next("POST", CONFIRM, slowly(JSONResponse(INCIDENT)))
-    with Roost(site.url, token=site.token, timeout_s=0.3) as roost:
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", record)
+    site.next("POST", f"{FENCING}/test", JSONResponse([]))
+    site.next("PUT", FENCING, JSONResponse({"node": "kvm1"}))
+    site.next("POST", f"{CHANNEL_PATH}/test", Response(status_code=204))
+    site.next("POST", CONFIRM, JSONResponse(INCIDENT))
+    with Roost(site.url, token=site.token, timeout_s=7.0) as roost:
         assert roost.fencing.ask("kvm1", "test") == []
         assert roost.fencing.put("kvm1", []) == {"node": "kvm1"}
         assert roost.channels.act("night shift", "test").item == {}
-        with pytest.raises(Unreachable):
-            roost.incidents.act(str(INCIDENT["id"]), "confirm")
+        assert roost.incidents.act(str(INCIDENT["id"]), "confirm").item == INCIDENT
+    assert given == {
+        ("POST", f"{FENCING}/test"): ASKS_OTHERS_S,
+        ("PUT", FENCING): ASKS_OTHERS_S,
+        ("POST", f"{CHANNEL_PATH}/test"): ASKS_OTHERS_S,
+        ("POST", CONFIRM): 7.0,
+    }

@@ -85,6 +85,14 @@ def test_nobody_there() -> None:
         Roost("https://localhost", ca="/nowhere/ca.pem")
 
 
+def test_somebody_there_who_does_not_answer_in_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with Roost(url, timeout_s=0.2) as roost, pytest.raises(Unreachable) as caught:
+            roost.me()
+    assert caught.value.code == "client.timeout"
+
+
 def test_a_list_is_followed_to_its_end_and_only_as_far_as_needed(site: Any, roost: Roost) -> None:
     site.lists["desktops"] = [{"id": str(n), "name": f"d{n}"} for n in range(5)]
     assert [item["name"] for item in roost.desktops.list()] == ["d0", "d1", "d2", "d3", "d4"]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import aio_pika
 import pytest
+from tests.polling import eventually
 
 from roost_common import topology
 from roost_common.bus import Bus, QuerySubscription, Subscription
@@ -44,12 +45,6 @@ async def connected(
             await task
 
 
-async def eventually(condition: Callable[[], bool], deadline_s: float = 15) -> None:
-    async with asyncio.timeout(deadline_s):
-        while not condition():
-            await asyncio.sleep(0.02)
-
-
 class Recorder:
     """Keeps what it is handed; raises what it is told to, once each."""
 
@@ -69,7 +64,7 @@ async def test_an_event_arrives_whole(amqp_url: str) -> None:
         event = HostApproved(node="node-a")
         envelope = bus.envelope(event, correlation_id="request-1")
         await bus.publish(event, envelope)
-        await eventually(lambda: bool(recorder.seen))
+        await eventually(lambda: recorder.seen, "it arrives")
     [delivery] = recorder.seen
     assert delivery.message == event
     assert delivery.envelope == envelope
@@ -80,7 +75,7 @@ async def test_a_retryable_error_brings_the_message_again(amqp_url: str) -> None
     recorder = Recorder(Unavailable("x.busy", "Busy."))
     async with connected(amqp_url, Subscription(WORK, recorder)) as bus:
         await bus.publish(DeleteDesktop(desktop_id=uuid4()))
-        await eventually(lambda: len(recorder.seen) == 2)
+        await eventually(lambda: len(recorder.seen) == 2, "it comes again")
     assert recorder.seen[0].envelope.id == recorder.seen[1].envelope.id
 
 
@@ -88,7 +83,7 @@ async def test_an_outage_is_waited_out_with_the_message_in_hand(amqp_url: str) -
     recorder = Recorder(Outage("database.unavailable", "Away."))
     async with connected(amqp_url, Subscription(WORK, recorder)) as bus:
         await bus.publish(DeleteDesktop(desktop_id=uuid4()))
-        await eventually(lambda: len(recorder.seen) == 2)
+        await eventually(lambda: len(recorder.seen) == 2, "it comes again")
     assert not recorder.seen[1].redelivered
 
 
@@ -97,7 +92,7 @@ async def test_any_other_error_is_dead_lettered(amqp_url: str, error: Exception)
     recorder = Recorder(error)
     async with connected(amqp_url, Subscription(WORK, recorder)) as bus:
         await bus.publish(DeleteDesktop(desktop_id=uuid4()))
-        await eventually(lambda: bool(recorder.seen))
+        await eventually(lambda: recorder.seen, "it arrives")
         dead = await next_dead(amqp_url)
     assert len(recorder.seen) == 1
     assert dead == str(recorder.seen[0].envelope.id)
@@ -105,10 +100,9 @@ async def test_any_other_error_is_dead_lettered(amqp_url: str, error: Exception)
 
 async def next_dead(url: str) -> str | None:
     """The id of the oldest message in the graveyard, which no service ever consumes."""
-    async with await aio_pika.connect(url) as connection, asyncio.timeout(15):
+    async with await aio_pika.connect(url) as connection:
         queue = await (await connection.channel()).get_queue(topology.DEAD)
-        while (incoming := await queue.get(fail=False)) is None:
-            await asyncio.sleep(0.02)
+        incoming = await eventually(lambda: queue.get(fail=False), "a message is dead")
         await incoming.ack()
         return incoming.message_id
 
@@ -123,7 +117,7 @@ async def test_an_unknown_message_is_dead_lettered_and_stops_nothing(amqp_url: s
             stranger = aio_pika.Message(b"\xff{", type="host.approved.v1")
             await exchange.publish(stranger, "host.approved.v1")
         await bus.publish(HostApproved(node="node-b"))
-        await eventually(lambda: bool(recorder.seen))
+        await eventually(lambda: recorder.seen, "the next one arrives")
     assert [d.message for d in recorder.seen] == [HostApproved(node="node-b")]
 
 
@@ -150,7 +144,7 @@ async def test_a_command_reaches_its_node_alone(amqp_url: str) -> None:
         Subscription(topology.node_queue("node-b.site", EnsureDesktop), there),
     ) as bus:
         await bus.publish(command, node="node-b.site")
-        await eventually(lambda: bool(there.seen))
+        await eventually(lambda: there.seen, "it arrives")
     assert not here.seen
     assert there.seen[0].message == command
 
@@ -197,11 +191,11 @@ async def test_a_lost_connection_comes_back_by_itself(amqp_url: str, rabbit: Rab
     recorder = Recorder()
     async with connected(amqp_url, Subscription(WORK, recorder)) as bus:
         await bus.publish(HostApproved(node="before"))
-        await eventually(lambda: len(recorder.seen) == 1)
+        await eventually(lambda: len(recorder.seen) == 1, "the first arrives")
         rabbit.ctl("close_all_connections", "--vhost", amqp_url.rsplit("/", 1)[1], "test")
-        await eventually(lambda: not bus.connected)
+        await eventually(lambda: not bus.connected, "the connection is lost")
         await bus.publish(HostApproved(node="after"))
-        await eventually(lambda: len(recorder.seen) == 2)
+        await eventually(lambda: len(recorder.seen) == 2, "the second arrives")
     assert recorder.seen[1].message == HostApproved(node="after")
 
 

@@ -5,24 +5,16 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
+
+from tests.polling import wait_until
 
 Json = Mapping[str, object]
-T = TypeVar("T")
-
-
-def eventually(question: Callable[[], T | None], *, within: float, what: str) -> T:
-    """The first answer of ``question`` that is not ``None``; an error after ``within`` seconds."""
-    deadline = time.monotonic() + within
-    while time.monotonic() < deadline:
-        answer = question()
-        if answer is not None:
-            return answer
-        time.sleep(0.2)
-    raise AssertionError(f"not within {within} s: {what}")
+PAUSE_S = 0.2
+"""Between two looks at the guest: its emulator needs the processors more."""
 
 
 class JsonSocket:
@@ -104,7 +96,7 @@ class Machine:
             stderr=log,
         )
         os.close(log)
-        self._qmp = eventually(self._connect, within=20, what="QEMU's monitor answers")
+        self._qmp = wait_until(self._connect, "QEMU's monitor answers")
         self._qmp.receive()  # the greeting
         self._qmp.ask("qmp_capabilities")
 
@@ -158,16 +150,18 @@ class Machine:
             text = self.screen_text()
             return text if all(line in text for line in lines) else None
 
-        try:
-            return eventually(shown, within=within, what=f"{lines} on the screen")
-        except AssertionError as error:
-            raise AssertionError(f"{error}; it shows {self.screen_text()!r}") from error
+        return wait_until(
+            shown,
+            lambda: f"{lines} on the screen, which shows {self.screen_text()!r}",
+            within,
+            pause=PAUSE_S,
+        )
 
     def wait_for_serial(self, line: str, within: float = 180) -> None:
-        def logged() -> bool | None:
-            return line in self._serial.read_text(errors="replace") or None
+        def logged() -> bool:
+            return line in self._serial.read_text(errors="replace")
 
-        eventually(logged, within=within, what=f"{line!r} on the serial line")
+        wait_until(logged, f"{line!r} on the serial line", within, pause=PAUSE_S)
 
     def agent(self) -> JsonSocket:
         """The guest agent, once it answers."""
@@ -180,18 +174,15 @@ class Machine:
     def wait_for_address(self, agent: JsonSocket, within: float = 60) -> None:
         """Return when DHCP has given the guest's network card an address."""
 
-        def addressed() -> bool | None:
-            return "'10.0.2.15'" in str(agent.ask("guest-network-get-interfaces")) or None
+        def addressed() -> bool:
+            return "'10.0.2.15'" in str(agent.ask("guest-network-get-interfaces"))
 
-        eventually(addressed, within=within, what="an address on the network card")
+        wait_until(addressed, "an address on the network card", within, pause=PAUSE_S)
 
     def wait_for_event(self, name: str, within: float = 60) -> None:
         """Return when QEMU has told of an event since its last command was asked."""
 
-        def told() -> bool | None:
-            return self._qmp.receive().get("event") == name or None
-
-        eventually(told, within=within, what=f"QEMU tells {name}")
+        wait_until(lambda: self._qmp.receive().get("event") == name, f"QEMU tells {name}", within)
 
     def wait_for_end(self, within: float = 60) -> None:
         """Return when QEMU has ended by itself, as it does when its guest powers off."""

@@ -1,14 +1,13 @@
 """The guest image does what the lab and the end-to-end tests count on, on real QEMU."""
 
 import base64
-import os
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.integration.guest.machine import Machine
+from tests.needs import require
 
 pytestmark = pytest.mark.integration
 
@@ -21,9 +20,7 @@ Overlay = Callable[[], Path]
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    absent = [program for program in PROGRAMS if shutil.which(program) is None]
-    if absent and os.environ.get("CI") != "true":
-        pytest.skip(f"missing on this machine: {', '.join(absent)}")
+    require(*PROGRAMS)
     image = tmp_path_factory.mktemp("template") / "guest.qcow2"
     _build(image)
     return image

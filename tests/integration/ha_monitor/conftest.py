@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +21,8 @@ import asyncpg
 import httpx
 import pytest
 from pydantic import SecretStr
+from tests import polling
+from tests.polling import What
 
 from roost_common import topology
 from roost_common.bus import Bus, Subscription
@@ -60,17 +62,10 @@ SHARED = UUID(int=42)
 """The directory in which all nodes see each other."""
 
 
-async def until(check: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> None:
-    """Polls; fails the test when ``check`` does not come true in time."""
-    ends = asyncio.get_running_loop().time() + deadline_s
-    while True:
-        result = check()
-        if isinstance(result, Awaitable):
-            result = await result
-        if result:
-            return
-        assert asyncio.get_running_loop().time() < ends, f"never happened: {what}"
-        await asyncio.sleep(0.05)
+async def eventually(question: Callable[[], Any], what: What, within: float = DEADLINE_S) -> Any:
+    """`polling.eventually`, with the time that hosts, fences and managers take here; many
+    questions open a connection of their own to the database."""
+    return await polling.eventually(question, what, within, pause=0.05)
 
 
 class Node:
@@ -207,7 +202,7 @@ class Listener:
 
 AGENT_SCRIPT = '''#!{python}
 """A fence agent for tests: a file is the host's power, another one says how it behaves."""
-import pathlib, sys, time
+import os, pathlib, sys, time
 home = pathlib.Path(__file__).parent
 given = dict(line.rstrip("\\n").split("=", 1) for line in sys.stdin if "=" in line)
 action, plug = given.get("action"), given.get("plug", "")
@@ -226,7 +221,11 @@ power = home / f"power-{{plug}}"
 behaviour = home / f"way-{{given.get('way', '')}}"
 how = behaviour.read_text() if behaviour.exists() else "works"
 if how == "hangs" and action != "status":
-    time.sleep(600)
+    # It hangs, but does not outlive whoever started it: that one may have been killed.
+    parent, ends = os.getppid(), time.monotonic() + 120
+    while os.getppid() == parent and time.monotonic() < ends:
+        time.sleep(0.2)
+    sys.exit(1)
 if how == "denies" or (how == "fails" and action != "status"):
     print("login with " + given.get("password", "") + " refused", file=sys.stderr)
     sys.exit(3)
@@ -363,7 +362,7 @@ class Site:
             except httpx.TransportError:
                 return False
 
-        await until(ready, "the copy is ready", START_DEADLINE_S)
+        await eventually(ready, "the copy is ready", START_DEADLINE_S)
         return process
 
     def client(self, parts: Parts, *roles: Role) -> httpx.AsyncClient:
@@ -396,10 +395,9 @@ class Site:
         def check() -> bool:
             return self.listener.names(node)[: len(want)] == want
 
-        try:
-            await until(check, f"{node}: {want}", deadline_s)
-        except AssertionError as error:
-            raise AssertionError(f"{error}; heard {self.listener.names(node)}") from None
+        await eventually(
+            check, lambda: f"{node}: {want}, but {self.listener.names(node)}", deadline_s
+        )
 
     async def close(self) -> None:
         for node in self.nodes:
@@ -478,9 +476,3 @@ def wire_to_the_bus(amqp_url: str) -> Callable[[], AbstractAsyncContextManager[t
         await wire.close()
 
     return make
-
-
-@pytest.fixture
-def eventually() -> Callable[..., Awaitable[None]]:
-    """`until`, for tests."""
-    return until

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from tests.integration.ha_monitor.conftest import eventually
 
 from roost_common.security import Role
 
@@ -46,7 +47,7 @@ async def test_hosts_are_listed_page_by_page_and_shown(site: Any) -> None:
         assert odd.status_code == 422
 
 
-async def test_the_leader_is_named_by_every_copy(site: Any, eventually: Any) -> None:
+async def test_the_leader_is_named_by_every_copy(site: Any) -> None:
     async with site.copy() as one, site.copy() as two:
 
         async def led() -> bool:
@@ -61,9 +62,7 @@ async def test_the_leader_is_named_by_every_copy(site: Any, eventually: Any) -> 
         assert answers[0]["term"] == 1
 
 
-async def test_an_alert_is_acknowledged_by_the_first_and_only_while_it_lasts(
-    site: Any, eventually: Any
-) -> None:
+async def test_an_alert_is_acknowledged_by_the_first_and_only_while_it_lasts(site: Any) -> None:
     node = site.node("kvm1")
     async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
         node.live()
@@ -102,7 +101,7 @@ async def test_an_alert_is_acknowledged_by_the_first_and_only_while_it_lasts(
 
 
 async def test_a_host_is_removed_when_it_is_silent_and_comes_back_with_its_sequence(
-    site: Any, eventually: Any
+    site: Any,
 ) -> None:
     node = site.node("kvm1")
     async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:

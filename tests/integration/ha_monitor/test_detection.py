@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration.ha_monitor.conftest import eventually
 
 from roost_common.contracts.alert import AlertRaised, Severity
 from roost_ha_monitor.migrations import MIGRATIONS
@@ -19,7 +20,7 @@ async def test_models_and_migrations_agree(site: Any) -> None:
     await MIGRATIONS.check(site.database_url)
 
 
-async def test_the_whole_story_of_a_host(site: Any, eventually: Any) -> None:
+async def test_the_whole_story_of_a_host(site: Any) -> None:
     node = site.node("kvm1")
     async with site.copy():
         node.live()
@@ -44,7 +45,7 @@ async def test_the_whole_story_of_a_host(site: Any, eventually: Any) -> None:
     assert [tuple(row.values()) for row in rows] == [("up", 5, False)]
 
 
-async def test_many_hosts_fall_together_and_each_is_said_once(site: Any, eventually: Any) -> None:
+async def test_many_hosts_fall_together_and_each_is_said_once(site: Any) -> None:
     nodes = [site.node(f"kvm{number}") for number in range(12)]
     async with site.copy():
         for node in nodes:
@@ -80,9 +81,7 @@ async def test_old_beats_sent_again_keep_nobody_alive(site: Any) -> None:
     site.listener.assert_each_once("kvm1")
 
 
-async def test_libvirt_away_is_an_alert_and_no_failure_of_the_host(
-    site: Any, eventually: Any
-) -> None:
+async def test_libvirt_away_is_an_alert_and_no_failure_of_the_host(site: Any) -> None:
     node = site.node("kvm1")
     async with site.copy():
         node.live()
@@ -104,9 +103,7 @@ async def test_libvirt_away_is_an_alert_and_no_failure_of_the_host(
     assert site.listener.names("kvm1") == ["host.up"]
 
 
-async def test_a_connection_that_hangs_downs_nobody(
-    site: Any, wire_to_the_bus: Any, eventually: Any
-) -> None:
+async def test_a_connection_that_hangs_downs_nobody(site: Any, wire_to_the_bus: Any) -> None:
     """The host beats all the while; the only copy cannot hear it, and is not told why."""
     node, dead = site.node("kvm1"), site.node("kvm2")
     async with wire_to_the_bus() as (wire, amqp_url), site.copy(amqp_url):
@@ -136,7 +133,7 @@ async def test_a_copy_that_was_overtaken_reads_again_and_goes_on(site: Any) -> N
     assert [fact.sequence for fact in site.listener.health("kvm1")] == [1, 42, 43]
 
 
-async def test_a_restart_of_the_service_says_nothing_new(site: Any, eventually: Any) -> None:
+async def test_a_restart_of_the_service_says_nothing_new(site: Any) -> None:
     node = site.node("kvm1")
     node.live()
     async with site.copy():
@@ -154,7 +151,7 @@ async def test_a_restart_of_the_service_says_nothing_new(site: Any, eventually: 
 
 
 async def test_a_second_path_that_does_not_show_a_living_host_is_an_alert(
-    site: Any, eventually: Any, tmp_path: Path
+    site: Any, tmp_path: Path
 ) -> None:
     """Everything is well but for the shared directory, which is another one."""
     node, seen = site.node("kvm1"), site.node("kvm2")
@@ -175,9 +172,7 @@ async def test_a_second_path_that_does_not_show_a_living_host_is_an_alert(
     assert site.listener.names("kvm1") == ["host.up"]
 
 
-async def test_when_the_site_starts_hosts_are_given_time_to_boot(
-    site: Any, eventually: Any
-) -> None:
+async def test_when_the_site_starts_hosts_are_given_time_to_boot(site: Any) -> None:
     """Nobody watched for a weekend; then the managers are up before the hosts are."""
     early, late, gone = (site.node(f"kvm{number}") for number in range(3))
     async with site.copy():

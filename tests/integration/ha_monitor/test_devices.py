@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.integration.ha_monitor.conftest import eventually
 
 from roost_common.security import Role
 
@@ -13,9 +14,7 @@ pytestmark = pytest.mark.integration
 PATH = "/api/v1/ha/fencing/kvm1"
 
 
-async def test_a_device_is_set_up_shown_without_its_secrets_and_removed(
-    site: Any, eventually: Any
-) -> None:
+async def test_a_device_is_set_up_shown_without_its_secrets_and_removed(site: Any) -> None:
     node = site.node("kvm1")
     async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
         missing = await admin.put(PATH, json=site.agents.device("1"))
@@ -83,7 +82,7 @@ async def test_without_a_key_no_device_is_taken(site: Any) -> None:
         assert (answer.status_code, answer.json()["code"]) == (409, "secrets.no-key")
 
 
-async def test_a_device_that_stops_working_is_an_alert(site: Any, eventually: Any) -> None:
+async def test_a_device_that_stops_working_is_an_alert(site: Any) -> None:
     node = site.node("kvm1")
     site.extra = {"fence_check_s": 0.5}
     async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:

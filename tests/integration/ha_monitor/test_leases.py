@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from tests.integration.ha_monitor.conftest import eventually
 
 from roost_common.clock import SystemClock
 from roost_common.contracts.host import FencedBy, FenceScope, HostFenced, LeaseGranted
@@ -22,7 +23,7 @@ def grants(site: Any, node: Any) -> list[LeaseGranted]:
     return [grant for grant in site.listener.of(LeaseGranted) if grant.agent_id == node.agent_id]
 
 
-async def armed(site: Any, eventually: Any, node: Any) -> None:
+async def armed(site: Any, node: Any) -> None:
     """Wait until the node holds a grant that counts, and says so."""
     await eventually(lambda: any(grant.armed for grant in grants(site, node)), "an armed grant")
     node.obey(site.listener.heard)
@@ -47,7 +48,7 @@ async def leased(site: Any) -> Any:
 
 
 async def test_nodes_without_a_device_are_granted_a_lease_that_counts(
-    site: Any, leased: Any, eventually: Any
+    site: Any, leased: Any
 ) -> None:
     bare, with_device, without_lease = leased("kvm1"), leased("kvm2"), site.node("kvm3")
     nodes = (bare, with_device, without_lease)
@@ -58,11 +59,10 @@ async def test_nodes_without_a_device_are_granted_a_lease_that_counts(
             await site.heard(node.name, "up")
         path = "/api/v1/ha/fencing/kvm2"
         assert (await admin.put(path, json=site.agents.device("2"))).status_code == 200
-        for node in nodes:
-            had = len(grants(site, node))
-            await eventually(
-                lambda node=node, had=had: len(grants(site, node)) >= had + 3, "granted"
-            )
+        before = {node: len(grants(site, node)) for node in nodes}
+        await eventually(
+            lambda: all(len(grants(site, node)) >= before[node] + 3 for node in nodes), "granted"
+        )
         assert grants(site, bare)[-1].armed
         assert not grants(site, with_device)[-1].armed
         assert not grants(site, without_lease)[-1].armed
@@ -96,13 +96,13 @@ async def test_nodes_without_a_device_are_granted_a_lease_that_counts(
 
 
 async def test_a_dead_host_is_fenced_by_its_own_lease_and_not_before_its_end(
-    site: Any, leased: Any, eventually: Any
+    site: Any, leased: Any
 ) -> None:
     node = leased("kvm1")
     async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
         node.live()
         await site.heard("kvm1", "up")
-        await armed(site, eventually, node)
+        await armed(site, node)
         await node.die()
         await eventually(lambda: site.listener.of(HostFenced), "it is fenced")
         (fact,) = site.listener.of(HostFenced)
@@ -113,9 +113,7 @@ async def test_a_dead_host_is_fenced_by_its_own_lease_and_not_before_its_end(
         assert (await admin.get("/api/v1/ha/incidents")).json()["items"][0]["fenced_by"] == "lease"
 
 
-async def test_while_all_nodes_are_silent_nobodys_lease_is_counted_on(
-    site: Any, eventually: Any
-) -> None:
+async def test_while_all_nodes_are_silent_nobodys_lease_is_counted_on(site: Any) -> None:
     """They see each other, and hold on: it is the managers that are cut off."""
     site.extra = {"lease_margin_s": MARGIN_S}
     nodes = [site.node(name) for name in ("kvm1", "kvm2")]
@@ -126,13 +124,13 @@ async def test_while_all_nodes_are_silent_nobodys_lease_is_counted_on(
         for node in nodes:
             await site.heard(node.name, "up")
         for node in nodes:
-            await armed(site, eventually, node)
+            await armed(site, node)
         for node in nodes:
             await node.die()
-        for node in nodes:
-            await eventually(
-                lambda node=node: site.listener.alerts(node.name, "host.unfenced"), "called"
-            )
+        await eventually(
+            lambda: all(site.listener.alerts(node.name, "host.unfenced") for node in nodes),
+            "a person is called for each",
+        )
         over = SystemClock().monotonic() + LEASE_S + 3 * MARGIN_S
         await eventually(lambda: SystemClock().monotonic() > over, "any lease would have ended")
         assert not site.listener.of(HostFenced)
@@ -146,13 +144,13 @@ async def test_while_all_nodes_are_silent_nobodys_lease_is_counted_on(
 
 
 async def test_a_host_whose_last_beat_held_no_grant_is_not_counted_on(
-    site: Any, leased: Any, eventually: Any
+    site: Any, leased: Any
 ) -> None:
     node = leased("kvm1")
     async with site.copy():
         node.live()
         await site.heard("kvm1", "up")
-        await armed(site, eventually, node)
+        await armed(site, node)
         # Its agent was started again and has not been granted anything yet.
         await node.die()
         node.lease_armed = False
@@ -166,7 +164,7 @@ async def test_a_host_whose_last_beat_held_no_grant_is_not_counted_on(
 
 
 async def test_a_machine_that_answers_is_fenced_once_its_lease_is_over(
-    site: Any, leased: Any, eventually: Any
+    site: Any, leased: Any
 ) -> None:
     """The agent is frozen; the guard beside it has ended the desktops."""
     node = leased("kvm1")
@@ -178,7 +176,7 @@ async def test_a_machine_that_answers_is_fenced_once_its_lease_is_over(
         async with site.copy():
             node.live()
             await site.heard("kvm1", "up")
-            await armed(site, eventually, node)
+            await armed(site, node)
             await node.die()
             await site.heard("kvm1", "up", "suspected", "suspected", "down")
             await eventually(lambda: site.listener.of(HostFenced), "it is fenced")

@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 from tests.conftest import free_port
+from tests.integration.ha_monitor.conftest import eventually
 from tests.integration.ha_monitor.receivers import (
     MailServer,
     Request,
@@ -137,7 +138,7 @@ async def test_migrations_lead_to_the_model(site: Any) -> None:
 # --- each way --------------------------------------------------------------------------------
 
 
-async def test_a_mail_is_tried_again_until_the_server_takes_it(rig: Rig, eventually: Any) -> None:
+async def test_a_mail_is_tried_again_until_the_server_takes_it(rig: Rig) -> None:
     async with MailServer().running() as mail, rig.courier():
         mail.answer = "451 4.3.0 come back later"
         await rig.channel(
@@ -184,7 +185,7 @@ async def test_a_mail_is_tried_again_until_the_server_takes_it(rig: Rig, eventua
 
 
 async def test_mail_goes_over_tls_with_a_password_that_nobody_sees_again(
-    rig: Rig, tmp_path: Path, eventually: Any
+    rig: Rig, tmp_path: Path
 ) -> None:
     context, pem = certificate(tmp_path)
     async with MailServer().running(tls=context) as mail:
@@ -219,7 +220,7 @@ async def test_mail_goes_over_tls_with_a_password_that_nobody_sees_again(
 
 
 async def test_a_webhook_gets_a_signed_cloud_event_the_same_at_every_try(
-    rig: Rig, web: WebServer, eventually: Any
+    rig: Rig, web: WebServer
 ) -> None:
     secret = "s3cr3t-of-sixteen"
     web.status = 500
@@ -273,9 +274,7 @@ SNMP_V2 = {"kind": "snmp", "host": "127.0.0.1", "version": "2c", "community": "p
     [SNMP_V2, SNMP_V2 | {"inform": False}, SNMP_V3, SNMP_V3 | {"inform": False}],
     ids=["v2c-inform", "v2c-trap", "v3-inform", "v3-trap"],
 )
-async def test_snmp_tells_the_beginning_and_the_end(
-    rig: Rig, target: dict[str, Any], eventually: Any
-) -> None:
+async def test_snmp_tells_the_beginning_and_the_end(rig: Rig, target: dict[str, Any]) -> None:
     port = free_port()
     channel = await rig.channel(target | {"port": port})
     senders = [channel["snmp_engine_id"]] if channel["snmp_engine_id"] else []
@@ -293,7 +292,7 @@ async def test_snmp_tells_the_beginning_and_the_end(
 
 
 async def test_an_inform_that_nobody_confirms_is_sent_again(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch, eventually: Any
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("roost_ha_monitor.notifications.snmp.RETRIES", 0)
     port = free_port()
@@ -319,7 +318,7 @@ async def test_an_inform_that_nobody_confirms_is_sent_again(
 # --- once, in order, by whichever copy -----------------------------------------------------------
 
 
-async def test_two_couriers_tell_everything_once(rig: Rig, web: WebServer, eventually: Any) -> None:
+async def test_two_couriers_tell_everything_once(rig: Rig, web: WebServer) -> None:
     for _ in range(4):
         await rig.channel(web.target)
     for number in range(6):
@@ -335,7 +334,7 @@ async def test_two_couriers_tell_everything_once(rig: Rig, web: WebServer, event
 
 
 async def test_a_slow_channel_holds_up_no_other_and_keeps_its_order(
-    rig: Rig, web: WebServer, eventually: Any
+    rig: Rig, web: WebServer
 ) -> None:
     async with WebServer().running() as slow, rig.courier():
         slow.open.clear()
@@ -355,7 +354,7 @@ async def test_a_slow_channel_holds_up_no_other_and_keeps_its_order(
 
 
 async def test_a_copy_killed_before_it_recorded_is_followed_by_another_try(
-    rig: Rig, web: WebServer, eventually: Any
+    rig: Rig, web: WebServer
 ) -> None:
     await rig.channel(web.target)
     web.open.clear()
@@ -385,9 +384,7 @@ async def test_a_copy_killed_before_it_recorded_is_followed_by_another_try(
     assert first["id"] == second["id"]
 
 
-async def test_a_courier_that_is_stopped_ends_what_it_began(
-    rig: Rig, web: WebServer, eventually: Any
-) -> None:
+async def test_a_courier_that_is_stopped_ends_what_it_began(rig: Rig, web: WebServer) -> None:
     await rig.channel(web.target)
     web.open.clear()
     courier = Courier(rig.unit, rig.senders)
@@ -418,7 +415,7 @@ async def test_what_was_rolled_back_is_not_told(rig: Rig, web: WebServer) -> Non
 
 
 async def test_what_is_over_before_anybody_was_told_is_told_to_nobody(
-    rig: Rig, web: WebServer, eventually: Any
+    rig: Rig, web: WebServer
 ) -> None:
     channel = await rig.channel({"kind": "webhook", "url": f"http://127.0.0.1:{free_port()}"})
     await rig.raise_()
@@ -443,7 +440,7 @@ async def test_what_is_over_before_anybody_was_told_is_told_to_nobody(
 
 
 async def test_the_end_is_told_where_the_beginning_may_have_arrived(
-    rig: Rig, web: WebServer, monkeypatch: pytest.MonkeyPatch, eventually: Any
+    rig: Rig, web: WebServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webhook, "TIMEOUT_S", 0.2)
     await rig.channel(web.target)
@@ -466,7 +463,7 @@ async def test_the_end_is_told_where_the_beginning_may_have_arrived(
 
 
 async def test_a_channel_is_told_what_it_wants_and_the_end_of_that_alone(
-    rig: Rig, web: WebServer, eventually: Any
+    rig: Rig, web: WebServer
 ) -> None:
     hosts = web.target | {"url": web.target["url"] + "/hosts"}
     severe = web.target | {"url": web.target["url"] + "/severe"}
@@ -499,9 +496,7 @@ async def test_a_channel_is_told_what_it_wants_and_the_end_of_that_alone(
     ]
 
 
-async def test_after_a_day_it_is_given_up_and_its_end_is_not_told(
-    rig: Rig, eventually: Any
-) -> None:
+async def test_after_a_day_it_is_given_up_and_its_end_is_not_told(rig: Rig) -> None:
     await rig.channel({"kind": "webhook", "url": f"http://127.0.0.1:{free_port()}"})
     await rig.raise_()
     await rig.site.sql("update notifications set created_at = now() - interval '24 hours'")
@@ -520,9 +515,7 @@ async def test_after_a_day_it_is_given_up_and_its_end_is_not_told(
     assert (await rig.listed(state="given-up"))[0]["attempts"] == 1
 
 
-async def test_reminders_come_until_somebody_acknowledges(
-    rig: Rig, web: WebServer, eventually: Any
-) -> None:
+async def test_reminders_come_until_somebody_acknowledges(rig: Rig, web: WebServer) -> None:
     await rig.channel(web.target, repeat_after_s=3600)
     alert = await rig.raise_()
     await rig.raise_("kvm1", "host.libvirt-down", Severity.ERROR)
@@ -533,12 +526,15 @@ async def test_reminders_come_until_somebody_acknowledges(
     async def nothing_waits() -> bool:
         return await rig.listed(state="waiting") == []
 
+    async def told(times: int) -> None:
+        await eventually(lambda: len(web.requests) == times, f"told {times} times")
+
     async with rig.courier() as one, rig.courier() as two:
-        await eventually(lambda: len(web.requests) == 2, "both are told")
+        await told(2)
         await eventually(nothing_waits, "and recorded")
         for number in (1, 2):
             await an_hour_passes()
-            await eventually(lambda n=number: len(web.requests) == 2 + n, "a reminder")
+            await told(2 + number)
             await eventually(nothing_waits, "and recorded")
         reminders = web.events[2:]
         assert [event.get("reminder") for event in reminders] == [1, 2]
@@ -631,9 +627,7 @@ async def test_notifications_are_paged_newest_first(rig: Rig, web: WebServer) ->
     assert seen == [f"node-{number}" for number in (4, 3, 2, 1, 0)]
 
 
-async def test_what_is_long_done_is_forgotten_but_not_what_lasts(
-    rig: Rig, web: WebServer, eventually: Any
-) -> None:
+async def test_what_is_long_done_is_forgotten_but_not_what_lasts(rig: Rig, web: WebServer) -> None:
     await rig.channel(web.target)
     await rig.raise_("lasts")
     await rig.raise_("over")
@@ -651,9 +645,7 @@ async def test_what_is_long_done_is_forgotten_but_not_what_lasts(
     assert [each["object"] for each in await rig.listed()] == ["lasts"]
 
 
-async def test_a_host_that_dies_is_told_and_so_is_its_return(
-    rig: Rig, web: WebServer, eventually: Any
-) -> None:
+async def test_a_host_that_dies_is_told_and_so_is_its_return(rig: Rig, web: WebServer) -> None:
     await rig.channel(web.target, alerts=["host.down"])
     node = rig.site.node("kvm1")
     async with rig.site.copy():

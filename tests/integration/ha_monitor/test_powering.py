@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from tests.integration.ha_monitor.conftest import eventually
 
 from roost_common.contracts.host import (
     HostPower,
@@ -24,9 +25,7 @@ async def order(site: Any, power: HostPower, number: int, agent_id: Any = None) 
     await site.bus.publish(SetHostPower(node="kvm1", power=power, order=number, agent_id=agent_id))
 
 
-async def test_a_host_is_switched_off_and_woken_and_nobody_is_called(
-    site: Any, eventually: Any
-) -> None:
+async def test_a_host_is_switched_off_and_woken_and_nobody_is_called(site: Any) -> None:
     node = site.node("kvm1")
     site.agents.behave("", "slow")
     async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
@@ -62,7 +61,7 @@ async def test_a_host_is_switched_off_and_woken_and_nobody_is_called(
     assert not site.listener.alerts("kvm1")
 
 
-async def test_what_cannot_or_must_not_be_switched_is_refused(site: Any, eventually: Any) -> None:
+async def test_what_cannot_or_must_not_be_switched_is_refused(site: Any) -> None:
     node = site.node("kvm1")
 
     async def refused(number: int, code: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from tests.integration.ha_monitor.conftest import eventually
 
 from roost_common.contracts.base import Message, Problem
 from roost_common.contracts.desktop import (
@@ -62,7 +63,7 @@ async def tell(site: Any, messages: list[Message], seed: int) -> None:
         await site.bus.publish(message, envelope)
 
 
-async def fenced(site: Any, eventually: Any, admin: Any, node: Any) -> UUID:
+async def fenced(site: Any, admin: Any, node: Any) -> UUID:
     """A host that died and was switched off, with another that could take its desktops."""
     site.node("kvm9").live()
     await site.heard("kvm9", "up")
@@ -77,12 +78,10 @@ async def fenced(site: Any, eventually: Any, admin: Any, node: Any) -> UUID:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-async def test_an_incident_ends_with_its_last_desktop(
-    site: Any, eventually: Any, seed: int
-) -> None:
+async def test_an_incident_ends_with_its_last_desktop(site: Any, seed: int) -> None:
     back, stopped_again, left = uuid4(), uuid4(), uuid4()
     async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
-        incident_id = await fenced(site, eventually, admin, site.node("kvm1"))
+        incident_id = await fenced(site, admin, site.node("kvm1"))
         running, stopped = DesktopState.RUNNING, DesktopState.STOPPED
         told: list[Message] = [
             HostDesktopsLost(
@@ -120,9 +119,9 @@ async def test_an_incident_ends_with_its_last_desktop(
         assert shown["detail"] == "2 desktops run again, 1 are not to be restarted."
 
 
-async def test_a_host_without_desktops_is_over_at_once(site: Any, eventually: Any) -> None:
+async def test_a_host_without_desktops_is_over_at_once(site: Any) -> None:
     async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
-        incident_id = await fenced(site, eventually, admin, site.node("kvm1"))
+        incident_id = await fenced(site, admin, site.node("kvm1"))
         shown = (await admin.get(f"/api/v1/ha/incidents/{incident_id}")).json()
         assert shown["state"] == "recovering"
         await tell(site, [HostDesktopsLost(node="kvm1", incident_id=incident_id)], 1)
@@ -133,12 +132,10 @@ async def test_a_host_without_desktops_is_over_at_once(site: Any, eventually: An
         assert page.json()["total"] == 0
 
 
-async def test_desktops_that_are_given_up_are_told_of_until_they_run(
-    site: Any, eventually: Any
-) -> None:
+async def test_desktops_that_are_given_up_are_told_of_until_they_run(site: Any) -> None:
     back, given_up, deleted = uuid4(), uuid4(), uuid4()
     async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
-        incident_id = await fenced(site, eventually, admin, site.node("kvm1"))
+        incident_id = await fenced(site, admin, site.node("kvm1"))
         problem = Problem(code="desktop.given-up", detail="It failed ten times.")
         await tell(
             site,
@@ -174,7 +171,7 @@ async def test_desktops_that_are_given_up_are_told_of_until_they_run(
         await eventually(lambda: site.listener.alerts("kvm1", kind) == cleared, "cleared")
 
 
-async def test_a_view_that_comes_late_changes_nothing(site: Any, eventually: Any) -> None:
+async def test_a_view_that_comes_late_changes_nothing(site: Any) -> None:
     late = uuid4()
 
     async def known() -> tuple[int, str, int] | None:

@@ -7,13 +7,14 @@ import time
 from typing import Any
 
 import pytest
+from tests.integration.ha_monitor.conftest import eventually
 
 from roost_common.lease import LIFE_S
 
 pytestmark = pytest.mark.integration
 
 
-async def test_the_leader_is_killed_and_a_host_dies_with_it(site: Any, eventually: Any) -> None:
+async def test_the_leader_is_killed_and_a_host_dies_with_it(site: Any) -> None:
     node, other = site.node("kvm1"), site.node("kvm2")
     node.live()
     other.live()
@@ -42,7 +43,7 @@ async def test_the_leader_is_killed_and_a_host_dies_with_it(site: Any, eventuall
 
 
 async def test_a_leader_that_stood_still_is_replaced_and_says_nothing_when_it_wakes(
-    site: Any, eventually: Any
+    site: Any,
 ) -> None:
     node, other = site.node("kvm1"), site.node("kvm2")
     node.live()
@@ -75,7 +76,7 @@ async def test_a_leader_that_stood_still_is_replaced_and_says_nothing_when_it_wa
 
 
 async def test_a_leader_that_hears_nothing_makes_way_for_one_that_does(
-    site: Any, wire_to_the_bus: Any, eventually: Any
+    site: Any, wire_to_the_bus: Any
 ) -> None:
     node = site.node("kvm1")
     node.live()
@@ -95,7 +96,7 @@ async def test_a_leader_that_hears_nothing_makes_way_for_one_that_does(
     site.listener.assert_each_once("kvm1")
 
 
-async def test_a_clean_stop_hands_over_at_once(site: Any, eventually: Any) -> None:
+async def test_a_clean_stop_hands_over_at_once(site: Any) -> None:
     leader = await site.process()
 
     async def led() -> bool:

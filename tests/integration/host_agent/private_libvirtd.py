@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Final
 from uuid import UUID, uuid4
 
 from tests.conftest import ROOT
+from tests.polling import wait_until
 
 _PRIVATE: Final = ("etc", "lib", "log", "cache")
 # bash reaps what is re-parented to it; without that, a QEMU that ended would look alive.
@@ -125,18 +125,17 @@ class PrivateLibvirtd:
     def start(self) -> None:
         """Returns when it answers."""
         self._tell("start")
-        end = time.monotonic() + 30
-        while not self._answers():
-            if time.monotonic() > end or self._init.poll() is not None:
-                raise RuntimeError((self.base / "init.log").read_text())
+
+        def answers() -> bool:
+            assert self._init.poll() is None, self._said()
+            return self._answers()
+
+        wait_until(answers, lambda: f"libvirtd answers: {self._said()}", 30)
 
     def stop(self, *, by: str = "stop") -> None:
         """End libvirtd alone, by SIGTERM or, with ``kill``, by SIGKILL."""
         self._tell(by)
-        end = time.monotonic() + 30
-        while self._answers():
-            if time.monotonic() > end:
-                raise RuntimeError("libvirtd does not end")
+        wait_until(lambda: not self._answers(), "libvirtd ends", 30)
 
     def close(self) -> None:
         """End everything."""
@@ -215,6 +214,9 @@ class PrivateLibvirtd:
         assert self._init.stdin is not None
         self._init.stdin.write(f"{command}\n".encode())
         self._init.stdin.flush()
+
+    def _said(self) -> str:
+        return (self.base / "init.log").read_text()
 
     def _answers(self) -> bool:
         asked = subprocess.run(

@@ -14,7 +14,8 @@ import pytest
 from tests.conftest import free_port
 from tests.integration.host_agent.private_libvirtd import PrivateLibvirtd
 from tests.integration.host_agent.spice_client import connect
-from tests.unit.host_agent.hypervisor_contract import eventually, wanted
+from tests.polling import eventually
+from tests.unit.host_agent.hypervisor_contract import wanted
 
 from roost_common import topology
 from roost_common.bus import Bus, Subscription
@@ -60,14 +61,10 @@ class Listener:
     async def until(
         self, what: str, found: Callable[[DomainObservation], bool]
     ) -> DomainObservation:
-        hits: list[DomainObservation] = []
+        def heard() -> list[DomainObservation]:
+            return [m.domain for m in self.of(DomainObserved) if found(m.domain)]
 
-        async def heard() -> bool:
-            hits[:] = [m.domain for m in self.of(DomainObserved) if found(m.domain)]
-            return bool(hits)
-
-        await eventually(heard, f"it is said that {what}")
-        return hits[-1]
+        return (await eventually(heard, f"it is said that {what}"))[-1]
 
 
 @pytest.fixture
@@ -107,11 +104,7 @@ async def agent(
     made = build_agent(settings(amqp_url, **values), driver=hypervisor)
     task = asyncio.create_task(made.run())
     await made.bus.wait_connected()
-
-    async def listens() -> bool:
-        return made.reporter.libvirt_answers
-
-    await eventually(listens, "the agent works")
+    await eventually(lambda: made.reporter.libvirt_answers, "the agent works")
     yield made
     assert not task.done()
     task.cancel()
@@ -140,11 +133,7 @@ async def test_every_command_twice_and_out_of_order(listener: Listener, amqp_url
     async with agent(amqp_url, driver):
         for command in (second, off(first, 2), first, second, first, off(first, 2)):
             await listener.tell(command)
-
-        async def all_answered() -> bool:
-            return len(listener.of(DomainObserved)) >= 6
-
-        await eventually(all_answered, "every command is answered")
+        await eventually(lambda: len(listener.of(DomainObserved)) >= 6, "every command is answered")
         last = max(
             (message.domain for message in listener.of(DomainObserved)),
             key=lambda domain: domain.observed_at,
@@ -174,11 +163,7 @@ async def test_a_restarted_agent_reports_at_once_and_touches_nothing(
     driver.shut_down(command.desktop_id)
     listener.heard.clear()
     async with agent(amqp_url, driver, report_interval_s=60):
-
-        async def reported() -> bool:
-            return bool(listener.of(HostReport))
-
-        await eventually(reported, "the new agent reports")
+        await eventually(lambda: listener.of(HostReport), "the new agent reports")
         (report,) = listener.of(HostReport)
         (domain,) = report.domains
         assert report.complete
@@ -196,11 +181,7 @@ async def test_beats_do_not_wait_for_a_slow_hypervisor(listener: Listener, amqp_
         for _ in range(20):
             await listener.tell(wanted())
         count = len(listener.of(HostBeat))
-
-        async def beats() -> bool:
-            return len(listener.of(HostBeat)) >= count + 5
-
-        await eventually(beats, "it beats on", 5)
+        await eventually(lambda: len(listener.of(HostBeat)) >= count + 5, "it beats on", 5)
         sequences = [beat.sequence for beat in listener.of(HostBeat)]
         assert sequences == sorted(sequences)
 
@@ -213,7 +194,7 @@ async def test_without_libvirt_commands_wait_and_beats_say_so(
         driver.away = True
         await listener.tell(command)
 
-        async def said() -> bool:
+        def said() -> bool:
             beats, reports = listener.of(HostBeat), listener.of(HostReport)
             return bool(beats and not beats[-1].libvirt and reports and not reports[-1].complete)
 
@@ -259,7 +240,7 @@ async def test_many_agents_in_one_process(listener: Listener, amqp_url: str) -> 
         for node, command in commands.items():
             await listener.tell(command, node)
 
-        async def all_run() -> bool:
+        def all_run() -> bool:
             return {(m.node, m.domain.desktop_id) for m in listener.of(DomainObserved)} >= {
                 (node, command.desktop_id) for node, command in commands.items()
             }

@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
+from tests.polling import wait_until
 
 from roost_host_agent import lease_file
 from roost_host_agent.lease_file import GuardedDomain, LeaseFile, boot_time
@@ -32,12 +32,9 @@ while True:
 """
 
 
-def until(condition: Callable[[], bool], what: str, deadline_s: float = 20) -> None:
-    end = time.monotonic() + deadline_s
-    while not condition():
-        if time.monotonic() > end:
-            pytest.fail(f"in {deadline_s} s it did not happen that {what}")
-        time.sleep(0.02)
+def wait_killed(process: subprocess.Popen[bytes]) -> None:
+    """Wait until the guard has killed it."""
+    wait_until(lambda: process.poll() is not None, "it is killed")
 
 
 class Node:
@@ -59,7 +56,7 @@ class Node:
         """Returns when it watches."""
         file = str(self.path)
         guard = self.start(sys.executable, "-m", "roost_host_agent.guard", "--lease-file", file)
-        until(lambda: lease_file.is_guarded(self.path, boot_time()), "the guard watches")
+        wait_until(lambda: lease_file.is_guarded(self.path, boot_time()), "the guard watches")
         return guard
 
     def domain(self, uuid: UUID) -> subprocess.Popen[bytes]:
@@ -82,8 +79,11 @@ class Node:
     def polls(self, times: int) -> None:
         """Wait for so many polls of the guard from now on."""
         for _ in range(times):
-            before = self._sign()
-            until(lambda before=before: self._sign() != before, "it polls")  # type: ignore[misc]
+            self._polls_once()
+
+    def _polls_once(self) -> None:
+        before = self._sign()
+        wait_until(lambda: self._sign() != before, "it polls")
 
     def _sign(self) -> str:
         return self.path.with_name("lease.json.guard").read_text()
@@ -103,11 +103,11 @@ def test_a_frozen_agents_desktop_is_killed(node: Node) -> None:
     uuid = uuid4()
     domain, other = node.domain(uuid), node.domain(uuid4())
     agent = node.start(sys.executable, "-c", AGENT, str(node.path), str(uuid))
-    until(node.path.exists, "the agent holds a lease")
+    wait_until(node.path.exists, "the agent holds a lease")
     node.guard()
-    until(lambda: node.said("guard.started") != [], "it has begun")
+    wait_until(lambda: node.said("guard.started"), "it has begun")
     agent.send_signal(signal.SIGSTOP)
-    until(lambda: domain.poll() is not None, "the guard kills it")
+    wait_killed(domain)
     assert domain.returncode == -signal.SIGKILL
     (line,) = node.said("guard.killed")
     assert (line["id"], line["pid"]) == (str(uuid), domain.pid)
@@ -116,7 +116,7 @@ def test_a_frozen_agents_desktop_is_killed(node: Node) -> None:
     assert other.poll() is None
     agent.send_signal(signal.SIGCONT)
     # With the lease it writes now the desktop may run again.
-    until(node.holds, "it holds a lease again")
+    wait_until(node.holds, "it holds a lease again")
     again = node.domain(uuid)
     node.polls(3)
     assert again.poll() is None
@@ -128,7 +128,7 @@ def test_it_goes_on_killing_until_there_is_a_newer_lease(node: Node) -> None:
     node.guard()
     for _ in range(3):
         domain = node.domain(uuid)
-        until(lambda domain=domain: domain.poll() is not None, "it is killed, too")  # type: ignore[misc]
+        wait_killed(domain)
     node.lease(60, uuid)
     node.polls(2)
     domain = node.domain(uuid)
@@ -148,7 +148,7 @@ def test_a_lease_file_that_is_lost_ends_nothing_later(node: Node, trouble: str) 
         node.path.unlink()
     else:
         node.path.write_text("{")
-    until(lambda: domain.poll() is not None, "it is killed")
+    wait_killed(domain)
 
 
 def test_a_guard_that_is_killed_and_comes_back_goes_on(node: Node) -> None:
@@ -159,7 +159,7 @@ def test_a_guard_that_is_killed_and_comes_back_goes_on(node: Node) -> None:
     first.kill()
     first.wait()
     node.guard()
-    until(lambda: domain.poll() is not None, "it is killed")
+    wait_killed(domain)
 
 
 def test_it_ends_when_it_is_told_to(node: Node) -> None:

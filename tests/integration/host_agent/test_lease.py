@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from uuid import UUID
 
 import pytest
 from tests.integration.host_agent.test_agent import Listener, listener, settings
-from tests.unit.host_agent.hypervisor_contract import eventually, wanted
+from tests.polling import eventually
+from tests.unit.host_agent.hypervisor_contract import wanted
 
 from roost_common.contracts.desktop import DomainState
 from roost_common.contracts.host import HostBeat, HostReport, LeaseGranted
@@ -72,9 +73,6 @@ class Run:
         self.task = asyncio.create_task(made.run())
         self.agent = made
 
-    async def ended(self) -> bool:
-        return self.task.done()
-
     def because_of_its_lease(self) -> bool:
         error = self.task.exception()
         return isinstance(error, BaseExceptionGroup) and error.split(LeaseEnded)[0] is not None
@@ -101,7 +99,7 @@ def runs(driver: FakeHypervisor) -> set[UUID]:
 
 
 async def armed(listener: Listener, node: str = "node-a") -> None:
-    async def says_so() -> bool:
+    def says_so() -> bool:
         beats = [beat for beat in listener.of(HostBeat) if beat.node == node]
         return bool(beats) and beats[-1].lease_armed
 
@@ -120,14 +118,13 @@ async def test_granted_and_then_silent(listener: Listener, monitor: Monitor, amq
         beat = listener.of(HostBeat)[-1]
         assert (beat.lease_s, beat.address, beat.witness) == (LEASE_S, "127.0.0.1", None)
         since = boot_time()
-
-        async def longer_than_the_lease() -> bool:
-            return boot_time() - since > 1.5 * LEASE_S
-
-        await eventually(longer_than_the_lease, "it was granted for longer than one lease")
+        await eventually(
+            lambda: boot_time() - since > 1.5 * LEASE_S,
+            "it was granted for longer than one lease",
+        )
         assert runs(driver) == {restarted.desktop_id, kept.desktop_id}
         monitor.grants_to.clear()
-        await eventually(run.ended, "the run ends")
+        await eventually(run.task.done, "the run ends")
         assert run.because_of_its_lease()
     assert runs(driver) == {kept.desktop_id}
     # Another run on the same node is an ordinary one.
@@ -157,7 +154,7 @@ async def test_while_nobody_is_granted_anything_nothing_stops(
         await listener.tell(command)
         await listener.until("it runs", lambda d: d.desktop_id == command.desktop_id)
 
-        async def one_directory() -> bool:
+        def one_directory() -> bool:
             witnesses = {beat.node: beat.witness for beat in listener.of(HostBeat)}
             return len(witnesses) == 2 and len(set(witnesses.values()) - {None}) == 1
 
@@ -166,15 +163,14 @@ async def test_while_nobody_is_granted_anything_nothing_stops(
         assert all(beat.witness is not None for beat in listener.of(HostBeat))
         monitor.grants_to.clear()
         since = boot_time()
-
-        async def much_longer_than_the_lease() -> bool:
-            return boot_time() - since > 1.5 * LONGER_S or run.task.done()
-
-        await eventually(much_longer_than_the_lease, "the lease would have ended")
+        await eventually(
+            lambda: boot_time() - since > 1.5 * LONGER_S or run.task.done(),
+            "the lease would have ended",
+        )
         assert runs(driver) == {command.desktop_id}
         # One of them is heard again, and this one is not.
         monitor.grants_to = {"node-b"}
-        await eventually(run.ended, "the run ends")
+        await eventually(run.task.done, "the run ends")
         assert run.because_of_its_lease()
     assert runs(driver) == set()
 
@@ -191,7 +187,7 @@ async def test_as_a_service_it_leaves_with_a_status_of_its_own(
         ):
             await armed(listener)
             monitor.grants_to.clear()
-            await asyncio.sleep(60)
+            await asyncio.sleep(60)  # cut short by the end of the service
     assert ended.group_contains(LeaseEnded)
     assert left == [LEASE_ENDED]
 
@@ -241,13 +237,6 @@ def node(tmp_path: Path, amqp_url: str) -> Iterator[Node]:
         yield Node(tmp_path, amqp_url, stack)
 
 
-def true(condition: Callable[[], bool]) -> Callable[[], Any]:
-    async def holds() -> bool:
-        return condition()
-
-    return holds
-
-
 async def test_a_frozen_agents_desktops_are_killed_and_it_ends_when_it_thaws(
     listener: Listener, monitor: Monitor, node: Node
 ) -> None:
@@ -264,12 +253,12 @@ async def test_a_frozen_agents_desktops_are_killed_and_it_ends_when_it_thaws(
             str(command.desktop_id)
         ]
 
-    await eventually(true(listed), "the guard knows of it")
+    await eventually(listed, "the guard knows of it")
     process.send_signal(signal.SIGSTOP)
-    await eventually(true(lambda: domain.poll() is not None), "its desktop is killed", 30)
+    await eventually(lambda: domain.poll() is not None, "its desktop is killed", 30)
     assert domain.returncode == -signal.SIGKILL
     process.send_signal(signal.SIGCONT)
-    await eventually(true(lambda: process.poll() is not None), "the run ends", 30)
+    await eventually(lambda: process.poll() is not None, "the run ends", 30)
     assert process.returncode == LEASE_ENDED
     assert "lease.ended" in node.log
 
@@ -278,7 +267,7 @@ async def test_it_ends_at_once_and_quietly_when_it_is_told_to(
     listener: Listener, node: Node
 ) -> None:
     process = node.module("roost_host_agent")
-    await eventually(true(lambda: bool(listener.of(HostReport))), "it works")
+    await eventually(lambda: listener.of(HostReport), "it works")
     process.terminate()
     assert await asyncio.to_thread(process.wait, 10) == 0
     lines = node.log.splitlines()

@@ -11,10 +11,12 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
-from tests.conftest import ROOT, require
+from tests.conftest import ROOT
 from tests.integration.host_agent.private_libvirtd import PrivateLibvirtd
 from tests.integration.host_agent.test_libvirt_qemu import running_driver
-from tests.unit.host_agent.hypervisor_contract import eventually, wanted
+from tests.needs import require
+from tests.polling import eventually
+from tests.unit.host_agent.hypervisor_contract import wanted
 
 from roost_common.contracts.desktop import DomainState, StopReason
 from roost_common.contracts.spec import DesktopSpec

@@ -13,7 +13,8 @@ from uuid import UUID, uuid4
 import pytest
 from tests.integration.host_agent.private_libvirtd import PrivateLibvirtd
 from tests.integration.host_agent.spice_client import connect
-from tests.unit.host_agent.hypervisor_contract import HypervisorContract, eventually, wanted
+from tests.polling import eventually
+from tests.unit.host_agent.hypervisor_contract import HypervisorContract, wanted
 
 from roost_common.contracts.desktop import (
     DomainState,
@@ -147,10 +148,7 @@ class TestLibvirtQemu(HypervisorContract):
 
         await eventually(seen, "the client is seen")
 
-        async def told() -> bool:
-            return command.desktop_id in changes
-
-        await eventually(told, "the client is told")
+        await eventually(lambda: command.desktop_id in changes, "the client is told")
         second = await running.open_display(command.desktop_id, boot_id, 30)
         assert await session.closed_by_server()
         assert not (await connect(access.spice, access.password)).accepted

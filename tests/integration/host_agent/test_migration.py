@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
@@ -15,10 +14,12 @@ from uuid import UUID, uuid4
 
 import libvirt
 import pytest
-from tests.conftest import free_port, require
+from tests.conftest import free_port
 from tests.integration.host_agent.private_libvirtd import PrivateLibvirtd
 from tests.integration.host_agent.spice_client import connect
-from tests.unit.host_agent.hypervisor_contract import eventually, wanted
+from tests.needs import require, require_root
+from tests.polling import eventually
+from tests.unit.host_agent.hypervisor_contract import wanted
 
 from roost_common.contracts.desktop import DomainState, EnsureDesktop
 from roost_common.contracts.migration import MigrateDesktop
@@ -134,8 +135,7 @@ class Desktop:
 @pytest.fixture(scope="module")
 def site(servers_dir: Path) -> Iterator[Site]:
     require("libvirtd", "virsh", "qemu-system-x86_64", "qemu-img", "unshare", "openssl")
-    if os.getuid() != 0:
-        require("root, to make namespaces")
+    require_root("to make namespaces")
     port = free_port()
     servers = (
         PrivateLibvirtd(servers_dir / "lva", name="node-a", address=SOURCE, port=port),

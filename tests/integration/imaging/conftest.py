@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from time import monotonic
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from tests.conftest import free_port, require
+from tests.conftest import free_port
+from tests.needs import require
+from tests.polling import eventually
 
 from roost_common.bus import Bus, Subscription
 from roost_common.clock import SystemClock
@@ -40,7 +40,6 @@ from roost_imaging.settings import Settings
 
 MIB = 1 << 20
 M = TypeVar("M", bound=Message)
-T = TypeVar("T")
 SIGNER = TokenSigner(new_signing_key(), SystemClock(), lifetime=timedelta(hours=1))
 FACTS = (
     DiskReady,
@@ -62,20 +61,6 @@ def token(*roles: Role) -> str:
 async def keys() -> dict[str, Any]:
     """The signer's public key, as the broker would serve it."""
     return SIGNER.jwks()
-
-
-async def eventually(
-    check: Callable[[], Awaitable[T | None]], *, timeout_s: float = 20.0, what: str = "it"
-) -> T:
-    """Poll until ``check`` answers something true."""
-    deadline = monotonic() + timeout_s
-    while True:
-        found = await check()
-        if found:
-            return found
-        if monotonic() > deadline:
-            pytest.fail(f"{what} did not happen within {timeout_s} s")
-        await asyncio.sleep(0.05)
 
 
 @dataclass
@@ -150,7 +135,7 @@ class World:
             job = (await self.http.get(f"/api/v1/jobs/{job_id}")).json()
             return job if job["state"] in wanted else None
 
-        return await eventually(check, timeout_s=timeout_s, what=f"job {wanted}")
+        return await eventually(check, f"the job is {' or '.join(wanted)}", timeout_s)
 
     async def make_template(self, name: str = "base") -> dict[str, Any]:
         """A storage domain if there is none, and a template that is ready."""
@@ -183,11 +168,10 @@ class World:
     async def hear(self, kind: type[M], count: int = 1, *, timeout_s: float = 20) -> list[M]:
         """Wait until that many of a class have been heard."""
 
-        async def check() -> list[M] | None:
-            found = self.of(kind)
-            return found if len(found) >= count else None
-
-        return await eventually(check, timeout_s=timeout_s, what=f"{count} {kind.__name__}")
+        await eventually(
+            lambda: len(self.of(kind)) >= count, f"{count} {kind.__name__} are heard", timeout_s
+        )
+        return self.of(kind)
 
     def wish(
         self, template: dict[str, Any], disk_id: UUID, generation: int = 1, *, present: bool = True
@@ -206,8 +190,7 @@ Start = Callable[..., AbstractAsyncContextManager[World]]
 
 @pytest.fixture
 def require_qemu() -> None:
-    if shutil.which("qemu-img") is None or shutil.which("qemu-io") is None:
-        require("qemu-img", "qemu-io")
+    require("qemu-img", "qemu-io")
 
 
 @pytest.fixture

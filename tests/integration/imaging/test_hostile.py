@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.needs import require_root
 
 from roost_common.contracts.template import JobFinished, TemplateCreated
 
@@ -309,10 +310,7 @@ def unix_socket(world: World) -> dict[str, Any]:
 
 
 def device(world: World) -> dict[str, Any]:
-    if os.geteuid() != 0:
-        if os.environ.get("CI"):
-            pytest.fail("only root makes device nodes")
-        pytest.skip("only root makes device nodes")
+    require_root("to make device nodes")
     os.mknod(world.imports / "a.raw", 0o600 | 0o060000, os.makedev(7, 0))
     return {"path": "a.raw"}
 

@@ -11,12 +11,12 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import httpx
 import pytest
 import sqlalchemy as sa
+from tests.polling import eventually
 
 from roost_common.contracts.template import JobFinished, TemplateCreated
 from roost_imaging.repository import Jobs
@@ -36,14 +36,13 @@ def large(world: World) -> None:
 
 async def under_way(world: World, job_id: str) -> dict[str, Any]:
     """The job once its conversion writes."""
-    deadline = monotonic() + 30
-    while monotonic() < deadline:
-        job = (await world.http.get(f"/api/v1/jobs/{job_id}")).json()
+
+    async def writes() -> dict[str, Any] | None:
+        job: dict[str, Any] = (await world.http.get(f"/api/v1/jobs/{job_id}")).json()
         assert job["state"] in ("queued", "running"), job
-        if job["percent"] > 10 and world.parts():
-            return dict(job)
-        await asyncio.sleep(0.05)
-    pytest.fail("the conversion did not begin")
+        return job if job["percent"] > 10 and world.parts() else None
+
+    return await eventually(writes, "the conversion writes", 30)
 
 
 def makers(job_id: str) -> list[int]:
@@ -184,11 +183,9 @@ async def _take_from_its_worker(world: World, lease: str) -> None:
 
 
 async def eventually_gone(job_id: str) -> None:
-    """Poll until no process works on a job."""
-    deadline = monotonic() + 20
-    while makers(job_id):
-        assert monotonic() < deadline, "a process still works on the job"
-        await asyncio.sleep(0.05)
+    """Wait until no process works on a job."""
+    # The whole of /proc is read for it.
+    await eventually(lambda: not makers(job_id), "nobody works on the job any more", pause=0.1)
 
 
 # --- a process of its own -----------------------------------------------------------------------
@@ -220,15 +217,15 @@ async def process(
 
 
 async def _answers(listen: str, running: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = monotonic() + 60
     async with httpx.AsyncClient() as client:
-        while True:
-            with contextlib.suppress(httpx.TransportError):
-                if (await client.get(f"http://{listen}/readyz")).status_code == 200:
-                    return
+
+        async def ready() -> bool:
             assert running.poll() is None, _text(log)
-            assert monotonic() < deadline, _text(log)
-            await asyncio.sleep(0.1)
+            with contextlib.suppress(httpx.TransportError):
+                return (await client.get(f"http://{listen}/readyz")).status_code == 200
+            return False
+
+        await eventually(ready, lambda: f"the service is ready: {_text(log)}", 60)
 
 
 async def test_a_killed_service_takes_its_job_up_again(

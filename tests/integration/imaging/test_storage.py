@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import threading
@@ -12,6 +11,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from tests.needs import require_root
+from tests.polling import eventually
 
 from roost_common.contracts.disk import DiskReady, DiskRefused, EnsureDisk
 from roost_common.contracts.template import JobFinished, StorageChanged
@@ -25,12 +26,13 @@ MIB = 1 << 20
 
 async def storage_in(world: World, state: str, name: str = "main") -> dict[str, Any]:
     """The domain once it is in this state."""
-    for _ in range(400):
-        domain = (await world.http.get(f"/api/v1/storage/{name}")).json()
-        if domain["state"] == state:
-            return dict(domain)
-        await asyncio.sleep(0.05)
-    pytest.fail(f"{name} did not become {state}: {domain}")
+    domain: dict[str, Any] = {}
+
+    async def reached() -> dict[str, Any] | None:
+        domain.update((await world.http.get(f"/api/v1/storage/{name}")).json())
+        return domain if domain["state"] == state else None
+
+    return await eventually(reached, lambda: f"{name} is {state}: {domain}", 30)
 
 
 @pytest.mark.parametrize(
@@ -128,10 +130,7 @@ async def test_below_the_reserve_a_domain_is_full(start: Callable[..., Any]) -> 
 @pytest.fixture
 def small(tmp_path: Path, imaging_settings: object) -> Iterator[Path]:
     """A file system of 48 MiB below the storage root."""
-    if os.geteuid() != 0:
-        if os.environ.get("CI"):
-            pytest.fail("mounting needs root")
-        pytest.skip("mounting needs root")
+    require_root("to mount")
     place = tmp_path / "storage" / "small"
     place.mkdir()
     options = ["-t", "tmpfs", "-o", "size=48m", "tmpfs", str(place)]
@@ -182,8 +181,12 @@ async def test_a_storage_that_fills_midway_fails_the_job_and_nothing_stays(
         await world.make_storage("small")
         world.image("large.qcow2", mib=64, data_mib=30)
         accepted = await world.start_import("large", "large.qcow2")
-        while (await world.http.get(f"/api/v1/jobs/{accepted['job_id']}")).json()["percent"] < 20:
-            await asyncio.sleep(0.05)
+
+        async def midway() -> bool:
+            job = (await world.http.get(f"/api/v1/jobs/{accepted['job_id']}")).json()
+            return bool(job["percent"] >= 20)
+
+        await eventually(midway, "the import is under way", 60)
         filler = small / "filler"
         fill(filler)
         job = await world.job(accepted["job_id"])

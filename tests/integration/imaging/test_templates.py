@@ -6,12 +6,13 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from time import monotonic, time
+from time import time
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
+from tests.polling import eventually
 
 from roost_common.contracts.disk import DiskReady
 from roost_common.contracts.template import TemplateDeleted
@@ -33,17 +34,16 @@ def keeper(world: World) -> DiskKeeper:
 
 
 async def somebody_waits_for_a_lock(world: World) -> None:
-    deadline = monotonic() + 20
     query = sa.text(
         "select count(*) from pg_stat_activity"
         " where wait_event_type = 'Lock' and datname = current_database()"
     )
-    while monotonic() < deadline:
+
+    async def waits() -> bool:
         async with world.unit() as transaction:
-            if await transaction.session.scalar(query):
-                return
-        await asyncio.sleep(0.02)
-    pytest.fail("nobody waits")
+            return bool(await transaction.session.scalar(query))
+
+    await eventually(waits, "somebody waits for a lock")
 
 
 async def test_a_template_without_desktops_goes(world: World) -> None:
@@ -65,10 +65,12 @@ async def test_a_template_with_desktops_stays(world: World) -> None:
     assert (answer.status_code, answer.json()["code"]) == (409, "template.in-use")
     assert answer.json()["desktops"] == 1
     await world.bus.publish(world.wish(template, disk, present=False))
-    deadline = monotonic() + 20
-    while (await world.http.delete("/api/v1/templates/base")).status_code == 409:
-        assert monotonic() < deadline
-        await asyncio.sleep(0.05)
+
+    async def taken() -> bool:
+        answer = await world.http.delete("/api/v1/templates/base")
+        return bool(answer.status_code != 409)
+
+    await eventually(taken, "it has no desktops any more")
     assert world.files() == set()
 
 
@@ -160,10 +162,11 @@ async def test_the_reaper_removes_leftovers_and_nothing_else(world: World) -> No
         path.parent.mkdir(exist_ok=True)
         path.touch()
     os.utime(stale, (time() - 3600, time() - 3600))
-    deadline = monotonic() + 20
-    while any(path.exists() for path in gone):
-        assert monotonic() < deadline, [path for path in gone if path.exists()]
-        await asyncio.sleep(0.05)
+
+    def left() -> list[Path]:
+        return [path for path in gone if path.exists()]
+
+    await eventually(lambda: not left(), lambda: f"these are removed: {left()}")
     assert all(path.exists() for path in kept)
     assert len(list((main / "templates").iterdir())) == 1
 
@@ -177,14 +180,14 @@ async def test_the_saving_is_measured(world: World) -> None:
     await grown(world, ready[0].path)
     base = template["used_bytes"]
     assert base >= 2 << 20
-    deadline = monotonic() + 20
-    while True:
-        view = (await world.http.get("/api/v1/templates/base")).json()
-        expected = sum(allocated(one.path) for one in ready)
-        if view["overlay_bytes"] == expected and expected > 1 << 20:
-            break
-        assert monotonic() < deadline, view
-        await asyncio.sleep(0.05)
+    view: dict[str, Any] = {}
+
+    async def measured() -> int | None:
+        view.update((await world.http.get("/api/v1/templates/base")).json())
+        written = sum(allocated(one.path) for one in ready)
+        return written if view["overlay_bytes"] == written and written > 1 << 20 else None
+
+    expected = await eventually(measured, lambda: f"what is written is counted: {view}")
     assert view["desktops"] == 4
     assert view["saved_bytes"] == max(0, 4 * base - (base + expected))
     assert view["saved_bytes"] > 0

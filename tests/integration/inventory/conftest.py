@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -118,23 +117,3 @@ async def http(site: Site, fake_bus: FakeBus) -> AsyncIterator[httpx.AsyncClient
         transport=transport, base_url="http://inventory", headers=bearer("root", Role.ADMIN)
     ) as client:
         yield client
-
-
-Eventually = Callable[..., Awaitable[Any]]
-
-
-@pytest.fixture
-def eventually() -> Eventually:
-    """Poll until the answer is true; fail with the last one."""
-
-    async def wait(look: Callable[[], Awaitable[Any]], what: str, deadline_s: float = 20) -> Any:
-        found: Any = None
-        try:
-            async with asyncio.timeout(deadline_s):
-                while not (found := await look()):
-                    await asyncio.sleep(0.05)
-        except TimeoutError:
-            pytest.fail(f"not within {deadline_s} s: {what}")
-        return found
-
-    return wait

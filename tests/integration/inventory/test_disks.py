@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 from uuid import UUID
 
 import pytest
 from tests.integration.inventory.site import Site
-from tests.unit.inventory.stage import TEMPLATE
+from tests.unit.inventory.stage import FULL, disk_ready, disk_refused
 
-from roost_common.contracts.base import Message, Problem
+from roost_common.contracts.base import Message
 from roost_common.contracts.desktop import (
     DeleteDesktop,
     DesktopDeleted,
     DesktopState,
     ReimageDesktop,
 )
-from roost_common.contracts.disk import DiskDeleted, DiskReady, DiskRefused
+from roost_common.contracts.disk import DiskDeleted
 
 pytestmark = pytest.mark.integration
 
-FULL = Problem(code="storage.full", detail="The storage is full.")
-
-
-def ready(desktop: UUID, generation: int) -> DiskReady:
-    return DiskReady(
-        disk_id=desktop,
-        generation=generation,
-        path=f"/disks/{desktop}.g{generation}",
-        virtual_bytes=1 << 30,
-        template_id=TEMPLATE.id,
-        template_version=TEMPLATE.version,
-    )
-
-
-def refused(desktop: UUID, generation: int) -> DiskRefused:
-    return DiskRefused(disk_id=desktop, generation=generation, problem=FULL, retryable=True)
+# Not where the disk is: who listens to a word that is too late would be found out.
+ready = partial(disk_ready, storage="/elsewhere")
+refused = partial(disk_refused, problem=FULL)
 
 
 @pytest.mark.parametrize("seed", range(8))

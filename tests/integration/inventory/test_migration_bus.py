@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
 from uuid import UUID
 
 import pytest
 from tests.conftest import free_port
 from tests.integration.inventory.test_service import connected, create, inventory
+from tests.polling import eventually
 from tests.unit.inventory.movers import Movers
 from tests.unit.inventory.stage import FakeImaging, FakeNode
 
@@ -30,7 +29,8 @@ from roost_inventory.settings import Settings
 
 pytestmark = pytest.mark.integration
 
-Eventually = Callable[..., Awaitable[Any]]
+REPORT_S = 0.05
+"""How often the nodes report."""
 
 
 class Nodes:
@@ -71,9 +71,7 @@ class Nodes:
             await self.bus.publish(node.report())
 
 
-async def test_a_host_is_emptied_over_the_real_bus(
-    settings: Settings, amqp_url: str, eventually: Eventually
-) -> None:
+async def test_a_host_is_emptied_over_the_real_bus(settings: Settings, amqp_url: str) -> None:
     live = Settings(
         **{
             **settings.model_dump(),
@@ -92,7 +90,7 @@ async def test_a_host_is_emptied_over_the_real_bus(
             found = (await http.get("/api/v1/desktops")).json()["items"]
             return [one["state"] for one in found] == ["running"] * 3
 
-        await eventually(run, "three run", 40)
+        await eventually(run, "three run", 40, pause=REPORT_S)
         start = set(nodes.nodes["n1"].running())
         assert start
         answer = await http.post("/api/v1/hosts/n1/maintenance")
@@ -116,13 +114,13 @@ async def test_a_host_is_emptied_over_the_real_bus(
                         await nodes.bus.publish(message)
             return bool((await http.get("/api/v1/hosts/n1")).json()["state"] == "maintenance")
 
-        await eventually(empty, "n1 is in maintenance", 40)
+        await eventually(empty, "n1 is in maintenance", 40, pause=REPORT_S)
         assert nodes.nodes["n2"].running() == {UUID(int=number) for number in (1, 2, 3)}
         assert 50.0 in told
 
-        async def heard() -> bool:
-            return len(nodes.heard) == len(start) + 1
-
-        await eventually(heard, f"each move once, and the maintenance: {nodes.heard}", 10)
+        await eventually(
+            lambda: len(nodes.heard) == len(start) + 1,
+            lambda: f"each move once, and the maintenance: {nodes.heard}",
+        )
         moved = {one.desktop.id for one in nodes.heard if isinstance(one, DesktopMigrated)}
         assert moved == start

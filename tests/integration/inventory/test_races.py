@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 import sqlalchemy as sa
 from tests.integration.inventory.site import Site
+from tests.polling import eventually
 from tests.unit.inventory.stage import FakeNode
 
 from roost_common.contracts.desktop import (
@@ -31,7 +32,6 @@ from roost_inventory.model import Desktop, Host
 pytestmark = pytest.mark.integration
 
 NewCopy = Callable[..., Site]
-Eventually = Callable[..., Awaitable[Any]]
 
 
 async def waiting_for_locks(site: Site) -> int:
@@ -54,9 +54,7 @@ async def ready_to_place(site: Site, count: int) -> list[UUID]:
     return made
 
 
-async def test_two_starts_never_share_the_last_gigabyte(
-    new_copy: NewCopy, eventually: Eventually
-) -> None:
+async def test_two_starts_never_share_the_last_gigabyte(new_copy: NewCopy) -> None:
     first, second = new_copy(batch=1), new_copy(batch=1)
     await first.add_node("n1", memory_mib=1024)
     desktops = await ready_to_place(first, 2)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
 from tests.conftest import free_port
 from tests.integration.inventory.conftest import bearer, jwks
+from tests.polling import eventually
 from tests.unit.inventory.stage import SMALL, TEMPLATE, FakeImaging, FakeNode
 
 from roost_common import topology
@@ -46,7 +46,8 @@ from roost_inventory.settings import Settings
 
 pytestmark = pytest.mark.integration
 
-Eventually = Callable[..., Awaitable[Any]]
+REPORT_S = 0.05
+"""How often the node reports."""
 SPOKEN = (
     DesktopCreated,
     DesktopStarted,
@@ -164,23 +165,23 @@ async def test_models_and_migrations_agree(database_url: str) -> None:
     await MIGRATIONS.check(database_url)
 
 
-async def test_a_desktops_life_over_the_real_bus(
-    live_settings: Settings, outside: Outside, eventually: Eventually
-) -> None:
+async def test_a_desktops_life_over_the_real_bus(live_settings: Settings, outside: Outside) -> None:
     desktop = UUID(int=1)
 
-    async def until(state: str) -> None:
+    async def becomes(state: str) -> None:
         async def reached() -> bool:
             await outside.bus.publish(outside.node.report())
             return outside.last(desktop) == state
 
-        await eventually(reached, f"{state}, not {outside.last(desktop)}", 30)
+        await eventually(
+            reached, lambda: f"{state}, not {outside.last(desktop)}", 30, pause=REPORT_S
+        )
 
     async with inventory(live_settings) as http:
         ready = await eventually(lambda: http.get("/readyz"), "ready")
         assert ready.status_code == 200
         await outside.bus.publish(create(1))
-        await until("running")
+        await becomes("running")
         found = (await http.get("/api/v1/desktops/d1")).json()
         assert (found["state"], found["host"]) == ("running", "n1")
         assert (await http.get("/api/v1/hosts/n1")).json()["desktops"] == 1
@@ -188,18 +189,18 @@ async def test_a_desktops_life_over_the_real_bus(
         assert outside.asked == [RebootDesktop(desktop_id=desktop)]
 
         await outside.bus.publish(ReimageDesktop(desktop_id=desktop, disk_generation=2))
-
-        async def renewed() -> bool:
-            return any(isinstance(event, DesktopReimaged) for event in outside.heard)
-
-        await eventually(renewed, "its disk is renewed", 30)
-        await until("running")
+        await eventually(
+            lambda: any(isinstance(event, DesktopReimaged) for event in outside.heard),
+            "its disk is renewed",
+            30,
+        )
+        await becomes("running")
         await outside.bus.publish(outside.node.stop(desktop, StopReason.GUEST_SHUTDOWN))
-        await until("stopped")
+        await becomes("stopped")
         await outside.bus.publish(SetDesktopPower(desktop_id=desktop, power=Power.ON))
-        await until("running")
+        await becomes("running")
         await outside.bus.publish(DeleteDesktop(desktop_id=desktop))
-        await until("deleted")
+        await becomes("deleted")
         metrics = (await http.get("/metrics")).text
         assert "roost_inventory_placements_total" in metrics
     assert outside.node.domains == {}
@@ -211,7 +212,7 @@ async def test_a_desktops_life_over_the_real_bus(
 
 
 async def test_what_was_ordered_while_it_was_away_is_done_when_it_is_back(
-    live_settings: Settings, outside: Outside, eventually: Eventually
+    live_settings: Settings, outside: Outside
 ) -> None:
     async with inventory(live_settings):
 
@@ -220,7 +221,7 @@ async def test_what_was_ordered_while_it_was_away_is_done_when_it_is_back(
             await outside.bus.publish(create(1))
             return outside.last(UUID(int=1)) == "running"
 
-        await eventually(enrolled, "the first runs", 30)
+        await eventually(enrolled, "the first runs", 30, pause=REPORT_S)
     orders: list[Message] = [create(number) for number in range(2, 8)]
     orders.append(DeleteDesktop(desktop_id=UUID(int=1)))
     # Before its creation, on purpose: it comes again until there is something to delete.
@@ -229,7 +230,7 @@ async def test_what_was_ordered_while_it_was_away_is_done_when_it_is_back(
         await outside.bus.publish(message)
     async with inventory(live_settings):
 
-        async def done() -> bool:
+        def done() -> bool:
             states = [outside.last(UUID(int=number)) for number in range(1, 8)]
             return states == ["deleted", *["running"] * 5, "deleted"]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
+from tests.polling import eventually
 
 from roost_common.errors import Invalid
 from roost_ha_monitor.fencing.fence_agents import Device, FenceAgents
@@ -109,19 +110,18 @@ async def test_an_agent_that_hangs_is_killed_with_all_that_it_started(tmp_path: 
     assert answer.said is Said.TIMED_OUT
     assert monotonic() - began < 60, "left long before the agent would have ended"
     for pid in kept.read_text().split():
-        assert await _gone(int(pid))
+        await gone(int(pid))
 
 
 async def test_an_agent_goes_with_whoever_waited_for_it(shelf: Shelf) -> None:
     kept = shelf.path / "pid"
     device = shelf.device(f"echo $$ > {kept}.new; mv {kept}.new {kept}; sleep 600")
     task = asyncio.create_task(shelf.agents.off(device))
-    while not kept.exists():
-        await asyncio.sleep(0.01)
+    await eventually(kept.exists, "the agent is at it")
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await _gone(int(kept.read_text()))
+    await gone(int(kept.read_text()))
 
 
 async def test_an_agent_that_talks_without_end_costs_no_memory(shelf: Shelf) -> None:
@@ -215,14 +215,13 @@ def test_secrets_are_told_by_their_names() -> None:
     assert not any(is_secret(name) for name in ["plug", "ip", "username", "login", "lanplus"])
 
 
-async def _gone(pid: int) -> bool:
-    """Whether a process ends within a second or so; a zombie that nobody reaps has ended."""
-    for _ in range(100):
-        if _ended(pid):
-            return True
-        await asyncio.sleep(0.05)
-    os.kill(pid, 9)
-    return False
+async def gone(pid: int) -> None:
+    """Wait until a process has ended; a zombie that nobody reaps has. One that stays is killed."""
+    try:
+        await eventually(lambda: _ended(pid), f"{pid} has ended")
+    except AssertionError:
+        os.kill(pid, 9)
+        raise
 
 
 def _ended(pid: int) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from tests.polling import eventually
 
 from roost_common.clock import SystemClock
 from roost_ha_monitor.detector import Evidence
@@ -34,13 +35,13 @@ async def told(witness: Witness, node: str, address: str) -> Evidence:
     """Evidence of a round that begins from now on."""
     now = SystemClock().monotonic()
     witness.want({node: address})
-    async with asyncio.timeout(DEADLINE_S):
-        while True:
-            evidence = witness.evidence(node, address)
-            assert evidence is not None
-            if evidence.asked_at >= now:
-                return evidence
-            await asyncio.sleep(0.02)
+
+    def newest() -> Evidence | None:
+        evidence = witness.evidence(node, address)
+        assert evidence is not None
+        return evidence if evidence.asked_at >= now else None
+
+    return await eventually(newest, "a round is over", DEADLINE_S)
 
 
 class Rounds(SystemClock):
@@ -54,9 +55,8 @@ class Rounds(SystemClock):
         return super().monotonic()
 
     async def over(self, rounds: int) -> None:
-        async with asyncio.timeout(DEADLINE_S):
-            while self.begun <= rounds:
-                await asyncio.sleep(0.02)
+        """Returns when so many have ended."""
+        await eventually(lambda: self.begun > rounds, f"{rounds} rounds are over", DEADLINE_S)
 
 
 @pytest.fixture
@@ -200,6 +200,8 @@ async def test_a_file_that_is_none_says_nothing(tmp_path: Path) -> None:
 async def test_many_hosts_are_asked_at_once(closed: int) -> None:
     async with asking(Witness([closed], None, SystemClock())) as witness:
         witness.want({f"kvm{n}": "127.0.0.1" for n in range(50)})
-        async with asyncio.timeout(DEADLINE_S):
-            while any(witness.evidence(f"kvm{n}", "127.0.0.1") == Evidence() for n in range(50)):
-                await asyncio.sleep(0.02)
+        await eventually(
+            lambda: all(witness.evidence(f"kvm{n}", "127.0.0.1") != Evidence() for n in range(50)),
+            "every host was asked",
+            DEADLINE_S,
+        )

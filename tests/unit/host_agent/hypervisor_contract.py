@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
+from tests.polling import eventually
 
 from roost_common.contracts.desktop import (
     DiskAttachment,
@@ -47,17 +47,6 @@ def wanted(
             **more,
         }
     )
-
-
-async def eventually(
-    condition: Callable[[], Awaitable[bool]], what: str, deadline_s: float = 20
-) -> None:
-    """Poll until it holds; fail with ``what`` when it does not in time."""
-    end = time.monotonic() + deadline_s
-    while not await condition():
-        if time.monotonic() > end:
-            pytest.fail(f"in {deadline_s} s it did not happen that {what}")
-        await asyncio.sleep(0.02)
 
 
 class HypervisorContract:
@@ -240,10 +229,7 @@ class HypervisorContract:
     ) -> None:
         command, _ = started
 
-        async def told() -> bool:
-            return command.desktop_id in changes
-
-        await eventually(told, "the start is told")
+        await eventually(lambda: command.desktop_id in changes, "the start is told")
         changes.clear()
         await running.remove(command.desktop_id, 2, None)
-        await eventually(told, "the removal is told")
+        await eventually(lambda: command.desktop_id in changes, "the removal is told")

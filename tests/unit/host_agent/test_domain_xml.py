@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 from lxml import etree
-from tests.conftest import require
+from tests.needs import lacking
 from tests.unit.host_agent.hypervisor_contract import wanted
 
 from roost_common.contracts.spec import DesktopSpec, DisplayPolicy, Link, OsFamily
@@ -50,7 +50,7 @@ def value(element: etree._Element, path: str, attribute: str) -> str | None:
 @pytest.fixture(scope="module")
 def schema() -> etree.RelaxNG:
     if not SCHEMA.exists():
-        require("libvirt's schemas")
+        lacking("libvirt's schemas")
     return etree.RelaxNG(etree.parse(SCHEMA))
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from uuid import UUID, uuid4
 
 import pytest
-from tests.unit.host_agent.hypervisor_contract import eventually, wanted
+from tests.polling import eventually
+from tests.unit.host_agent.hypervisor_contract import wanted
 
 from roost_common.contracts.desktop import DomainObserved, DomainState, EnsureDesktop, StopReason
 from roost_common.contracts.migration import (
@@ -58,15 +59,12 @@ class Host:
             asyncio.create_task(self.reconciler.run()),
             asyncio.create_task(self.migrating.run()),
         ]
-        await eventually(self._knows, "the agent has looked", 5)
+        await eventually(lambda: self.migrating.ready, "the agent has looked")
         yield
         for task in tasks:
             task.cancel()
         for result in await asyncio.gather(*tasks, return_exceptions=True):
             assert isinstance(result, asyncio.CancelledError), result
-
-    async def _knows(self) -> bool:
-        return self.migrating.ready
 
     async def view(self, desktop_id: UUID) -> DomainView | None:
         views = await self.driver.domains(desktop_id)
@@ -75,11 +73,10 @@ class Host:
     async def end(self, migration_id: UUID) -> str | None:
         """The code of the problem with which it ended; None: it was moved."""
 
-        async def told() -> bool:
-            return any(one.migration_id == migration_id for one in self.bus.of(MigrationEnded))
+        def told() -> list[MigrationEnded]:
+            return [o for o in self.bus.of(MigrationEnded) if o.migration_id == migration_id]
 
-        await eventually(told, "the migration's end is told", 5)
-        found = [o for o in self.bus.of(MigrationEnded) if o.migration_id == migration_id]
+        found = await eventually(told, "the migration's end is told")
         problem = found[-1].problem
         return None if problem is None else problem.code
 
@@ -118,7 +115,7 @@ class Pair:
         async def sent() -> bool:
             return (await self.source.driver.migration_percent(self.desktop_id) or 0) > 0
 
-        await eventually(sent, "some of the guest is sent", 5)
+        await eventually(sent, "some of the guest is sent")
 
 
 @pytest.fixture
@@ -129,13 +126,6 @@ async def pair() -> AsyncIterator[Pair]:
         await stack.enter_async_context(pair.source.agent())
         await stack.enter_async_context(pair.target.agent())
         yield pair
-
-
-async def until(condition: Callable[[], bool], what: str) -> None:
-    async def holds() -> bool:
-        return condition()
-
-    await eventually(holds, what, 5)
 
 
 async def test_a_desktop_moves_with_its_run_and_its_clients(pair: Pair) -> None:
@@ -151,7 +141,7 @@ async def test_a_desktop_moves_with_its_run_and_its_clients(pair: Pair) -> None:
     assert here.spice is not None
     assert here.spice.host == "192.0.2.2"
     assert len(here.clients) == 1
-    await until(lambda: bool(pair.target.bus.of(DomainObserved)), "the target says it")
+    await eventually(lambda: pair.target.bus.of(DomainObserved), "the target says it")
     said = pair.target.last(pair.desktop_id).domain
     assert (said.state, said.generation) == (DomainState.RUNNING, 4)
 
@@ -161,7 +151,7 @@ async def test_what_left_was_wanted_to_leave(pair: Pair) -> None:
     command = pair.move()
     await pair.source.migrating.migrate(command)
     await pair.source.end(command.migration_id)
-    await until(
+    await eventually(
         lambda: pair.source.last(pair.desktop_id).domain.state is DomainState.ABSENT,
         "the source says that it is gone",
     )
@@ -199,9 +189,11 @@ async def test_under_way_the_source_runs_it_and_the_target_has_nothing(pair: Pai
         here = await pair.source.view(pair.desktop_id)
         return here is not None and here.migrating
 
-    await eventually(leaving, "it is leaving", 5)
+    await eventually(leaving, "it is leaving")
     assert await pair.target.driver.domains() == ()
-    await until(lambda: pair.source.last(pair.desktop_id).domain.migrating, "the source says so")
+    await eventually(
+        lambda: pair.source.last(pair.desktop_id).domain.migrating, "the source says so"
+    )
     assert pair.source.last(pair.desktop_id).domain.state is DomainState.RUNNING
 
 
@@ -209,7 +201,7 @@ async def test_what_arrives_is_not_started_there_and_not_refused(pair: Pair) -> 
     pair.source.driver.personality = Personality.NEVER
     command = pair.move()
     await pair.source.migrating.migrate(command)
-    await until(lambda: pair.target.driver.is_arriving(pair.desktop_id), "it arrives")
+    await eventually(lambda: pair.target.driver.is_arriving(pair.desktop_id), "it arrives")
     wanted_there = pair.command.model_copy(update={"generation": 4})
     await pair.target.reconciler.ensure(wanted_there)
     assert await pair.target.driver.domains() == ()
@@ -262,7 +254,7 @@ async def test_its_time_is_over(pair: Pair) -> None:
     pair.source.driver.personality = Personality.NEVER
     command = pair.move(deadline_s=60)
     await pair.source.migrating.migrate(command)
-    await until(lambda: pair.target.driver.is_arriving(pair.desktop_id), "it arrives")
+    await eventually(lambda: pair.target.driver.is_arriving(pair.desktop_id), "it arrives")
     assert pair.source.bus.of(MigrationEnded) == []
     pair.source.clock.advance(61)
     assert await pair.source.end(command.migration_id) == "desktop.migration-deadline"
@@ -295,7 +287,7 @@ async def test_a_source_that_dies_midway_leaves_nothing_at_the_target(pair: Pair
     await pair.source.migrating.migrate(pair.move())
     await pair.under_way()
     pair.source.driver.lose_power()
-    await until(lambda: not pair.target.driver.is_arriving(pair.desktop_id), "nothing arrives")
+    await eventually(lambda: not pair.target.driver.is_arriving(pair.desktop_id), "nothing arrives")
     assert await pair.target.driver.domains() == ()
 
 
@@ -345,7 +337,7 @@ async def test_a_third_waits_for_the_first_two() -> None:
         async def two_leave() -> bool:
             return sum(view.migrating for view in await pair.source.driver.domains()) == 2
 
-        await eventually(two_leave, "two of them leave", 5)
+        await eventually(two_leave, "two of them leave")
         # One that waits is cancelled without having begun.
         await pair.source.migrating.cancel(
             CancelMigration(
@@ -419,7 +411,7 @@ async def test_libvirtd_is_away_for_a_while(
     await pair.source.migrating.migrate(command)
     await pair.under_way()
     pair.source.driver.away = True
-    await until(lambda: pair.source.driver.unanswered > 3, "the agent notices")
+    await eventually(lambda: pair.source.driver.unanswered > 3, "the agent notices")
     pair.source.driver.personality = personality
     assert pair.source.bus.of(MigrationEnded) == []
     pair.source.driver.away = False
@@ -435,7 +427,7 @@ async def test_the_end_is_told_when_the_bus_is_back(pair: Pair) -> None:
     async def gone() -> bool:
         return await pair.source.view(pair.desktop_id) is None
 
-    await eventually(gone, "it is gone", 5)
+    await eventually(gone, "it is gone")
     pair.source.bus.connected = True
     assert await pair.source.end(command.migration_id) is None
 

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 from lxml import etree
+from tests.needs import lacking
 from tests.unit.host_agent.hypervisor_contract import wanted
 
 from roost_host_agent.hypervisor import domain_facts, domain_xml, metadata
@@ -88,7 +89,7 @@ def test_nothing_else_changes() -> None:
 def test_it_is_a_valid_definition() -> None:
     schema = Path("/usr/share/libvirt/schemas/domain.rng")
     if not schema.exists():
-        pytest.skip("needs libvirt's schemas")
+        lacking("libvirt's schemas")
     xml, mark = source()
     etree.RelaxNG(etree.parse(schema)).assertValid(
         etree.fromstring(for_target(xml, mark, 4, "192.0.2.20", UNTIL))

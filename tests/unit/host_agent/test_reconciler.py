@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
-from tests.unit.host_agent.hypervisor_contract import eventually, wanted
+from tests.polling import eventually
+from tests.unit.host_agent.hypervisor_contract import wanted
 
 from roost_common.contracts.desktop import (
     DomainObservation,
@@ -62,14 +63,14 @@ class Site:
         await asyncio.gather(task, return_exceptions=True)
 
     async def until(self, state: DomainState, **fields: object) -> None:
-        async def reached() -> bool:
+        def reached() -> bool:
             return (
                 bool(self.said)
                 and self.last.state is state
                 and all(getattr(self.last, name) == value for name, value in fields.items())
             )
 
-        await eventually(reached, f"{state} with {fields} is said", 5)
+        await eventually(reached, f"{state} with {fields} is said")
 
 
 def off(command: EnsureDesktop, generation: int, **fields: object) -> EnsureDesktop:
@@ -202,11 +203,7 @@ async def test_starts_wait_for_a_place_in_the_order_of_their_commands() -> None:
     site.restart()
     commands = [wanted() for _ in range(8)]
     tasks = [asyncio.create_task(site.reconciler.ensure(command)) for command in commands]
-
-    async def two_began() -> bool:
-        return len(began) == 2
-
-    await eventually(two_began, "two start")
+    await eventually(lambda: len(began) == 2, "two start")
     # Turning a desktop off waits for nobody's start.
     await site.reconciler.ensure(off(wanted(), 2))
     assert len(began) == 2

@@ -6,7 +6,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from tests.unit.host_agent.hypervisor_contract import eventually, wanted
+from tests.polling import eventually
+from tests.unit.host_agent.hypervisor_contract import wanted
 
 from roost_common.contracts.base import Message
 from roost_common.contracts.desktop import GuestInfo
@@ -137,16 +138,13 @@ async def test_beats_go_on_and_count_while_the_bus_is_away() -> None:
     heartbeat = Heartbeat(NODE, bus, FakeClock(), interval_s=0.01, libvirt=lambda: answers)
     task = asyncio.create_task(heartbeat.run())
 
-    async def tries(count: int) -> bool:
-        return bus.tried >= count
-
-    await eventually(lambda: tries(2), "it beats")
+    await eventually(lambda: bus.tried >= 2, "it beats")
     bus.connected, answers = False, False
     before = bus.tried
-    await eventually(lambda: tries(before + 3), "it tries on")
+    await eventually(lambda: bus.tried >= before + 3, "it tries on")
     bus.connected = True
     before = bus.tried
-    await eventually(lambda: tries(before + 2), "it beats again")
+    await eventually(lambda: bus.tried >= before + 2, "it beats again")
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     found = bus.of(HostBeat)
@@ -183,15 +181,9 @@ async def test_the_first_report_is_tried_again_at_once() -> None:
     bus.connected = False
     task = asyncio.create_task(desk.reporter.run())
 
-    async def tried() -> bool:
-        return bus.tried > 0
-
-    async def reported() -> bool:
-        return bool(bus.of(HostReport))
-
-    await eventually(tried, "it tries to report")
-    assert not await reported()
+    await eventually(lambda: bus.tried > 0, "it tries to report")
+    assert not bus.of(HostReport)
     bus.connected = True
-    await eventually(reported, "it reports", 3)
+    await eventually(lambda: bus.of(HostReport), "it reports", 3)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

@@ -196,6 +196,30 @@ class FakeNode:
         return now
 
 
+def disk_ready(
+    disk: UUID,
+    generation: int,
+    *,
+    template_id: UUID = TEMPLATE.id,
+    template_version: int = TEMPLATE.version,
+    storage: str = "/storage",
+) -> DiskReady:
+    """Imaging's word that this generation of a disk is there."""
+    return DiskReady(
+        disk_id=disk,
+        generation=generation,
+        path=f"{storage}/{disk}.{generation}.qcow2",
+        virtual_bytes=1 << 30,
+        template_id=template_id,
+        template_version=template_version,
+    )
+
+
+def disk_refused(disk: UUID, generation: int, problem: Problem) -> DiskRefused:
+    """Imaging's word that it cannot make it now."""
+    return DiskRefused(disk_id=disk, generation=generation, problem=problem, retryable=True)
+
+
 @dataclass
 class FakeImaging:
     """Makes overlays, remembers the highest generation asked for."""
@@ -212,17 +236,13 @@ class FakeImaging:
         if generation < known:
             return None
         if command.present and self.refuses is not None and generation > known:
-            return DiskRefused(
-                disk_id=disk, generation=generation, problem=self.refuses, retryable=True
-            )
+            return disk_refused(disk, generation, self.refuses)
         self.reached[disk] = (generation, command.present)
         if not command.present:
             return DiskDeleted(disk_id=disk, generation=generation)
-        return DiskReady(
-            disk_id=disk,
-            generation=generation,
-            path=f"/storage/{disk}.{generation}.qcow2",
-            virtual_bytes=1 << 30,
+        return disk_ready(
+            disk,
+            generation,
             template_id=command.template_id,
             template_version=command.template_version,
         )

@@ -1,0 +1,72 @@
+"""The one place in which tests wait: ask again and again, until it is so or a deadline has passed.
+
+An answer counts when it is true: None, False, 0 and what is empty mean *not yet*. ``what`` says in
+words what is waited for; a function of it is called only when it has not come, to say what is
+there instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import NoReturn, TypeVar, overload
+
+T = TypeVar("T")
+What = str | Callable[[], str]
+
+PAUSE_S = 0.02
+"""Between an answer and the next question; longer where a question costs those who are asked."""
+
+
+@overload
+async def eventually(
+    question: Callable[[], Awaitable[T | None]],
+    what: What,
+    within: float = ...,
+    *,
+    pause: float = ...,
+) -> T: ...
+@overload
+async def eventually(
+    question: Callable[[], T | None], what: What, within: float = ..., *, pause: float = ...
+) -> T: ...
+async def eventually(
+    question: Callable[[], object], what: What, within: float = 20.0, *, pause: float = PAUSE_S
+) -> object:
+    """The first true answer, of a coroutine or a plain function; `AssertionError` when there is
+    none after ``within`` seconds."""
+    __tracebackhide__ = True
+    deadline = time.monotonic() + within
+    while True:
+        answer = question()
+        if isinstance(answer, Awaitable):
+            answer = await answer
+        if answer:
+            return answer
+        if time.monotonic() >= deadline:
+            _fail(what, within)
+        await asyncio.sleep(pause)
+
+
+def wait_until(
+    question: Callable[[], T | None],
+    what: What,
+    within: float = 20.0,
+    *,
+    pause: float = PAUSE_S,
+) -> T:
+    """`eventually` without an event loop."""
+    __tracebackhide__ = True
+    deadline = time.monotonic() + within
+    while True:
+        if answer := question():
+            return answer
+        if time.monotonic() >= deadline:
+            _fail(what, within)
+        time.sleep(pause)
+
+
+def _fail(what: What, within: float) -> NoReturn:
+    __tracebackhide__ = True
+    raise AssertionError(f"not within {within:g} s: {what if isinstance(what, str) else what()}")
