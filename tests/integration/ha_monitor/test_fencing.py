@@ -6,11 +6,13 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
+from tests.integration.ha_monitor.conftest import DOWN_S, eventually
 
 from roost_common.contracts.host import FencedBy, FenceScope, HostFenced
 from roost_common.contracts.incident import (
@@ -38,6 +40,15 @@ async def put(admin: httpx.AsyncClient, node: str, *devices: dict[str, Any]) -> 
     return await admin.put(f"/api/v1/ha/fencing/{node}", json=list(devices))
 
 
+async def live_with_devices(site: Any, admin: httpx.AsyncClient, nodes: list[Any]) -> None:
+    """All of them are up, each with a fence device of its own."""
+    for node in nodes:
+        node.live()
+    for node in nodes:
+        await site.heard(node.name, "up")
+        await put(admin, node.name, site.agents.device(node.name))
+
+
 async def incident_of(admin: httpx.AsyncClient, node: str) -> dict[str, Any]:
     """The newest incident of a host, with all that belongs to it."""
     items = (await admin.get("/api/v1/ha/incidents")).json()["items"]
@@ -46,7 +57,7 @@ async def incident_of(admin: httpx.AsyncClient, node: str) -> dict[str, Any]:
     return whole
 
 
-async def fenced(site: Any, eventually: Any, node: str) -> HostFenced:
+async def fenced(site: Any, node: str) -> HostFenced:
     def facts() -> list[HostFenced]:
         return [fact for fact in site.listener.of(HostFenced) if fact.node == node]
 
@@ -54,14 +65,14 @@ async def fenced(site: Any, eventually: Any, node: str) -> HostFenced:
     return facts()[0]
 
 
-async def test_a_dead_host_is_switched_off_and_said_to_be_once(site: Any, eventually: Any) -> None:
+async def test_a_dead_host_is_switched_off_and_said_to_be_once(site: Any) -> None:
     node = site.node("kvm1")
     async with administering(site) as admin:
         node.live()
         await site.heard("kvm1", "up")
         assert (await put(admin, "kvm1", site.agents.device("1"))).status_code == 200
         await node.die()
-        fact = await fenced(site, eventually, "kvm1")
+        fact = await fenced(site, "kvm1")
         assert (fact.by, fact.scope) == (FencedBy.DEVICE, FenceScope.ALL)
         assert fact.agent_id == node.agent_id
         incident = await incident_of(admin, "kvm1")
@@ -77,9 +88,7 @@ async def test_a_dead_host_is_switched_off_and_said_to_be_once(site: Any, eventu
     assert len(site.listener.of(HostFenced)) == 1
 
 
-async def test_devices_that_fail_hang_or_lie_are_left_for_the_next(
-    site: Any, eventually: Any
-) -> None:
+async def test_devices_that_fail_hang_or_lie_are_left_for_the_next(site: Any) -> None:
     node = site.node("kvm1")
     for way, how in (("a", "fails"), ("b", "hangs"), ("c", "lies")):
         site.agents.behave(way, how)
@@ -89,7 +98,7 @@ async def test_devices_that_fail_hang_or_lie_are_left_for_the_next(
         devices = [site.agents.device("1", way) for way in "abcd"]
         assert (await put(admin, "kvm1", *devices)).status_code == 200
         await node.die()
-        assert (await fenced(site, eventually, "kvm1")).by is FencedBy.DEVICE
+        assert (await fenced(site, "kvm1")).by is FencedBy.DEVICE
         attempts = (await incident_of(admin, "kvm1"))["attempts"]
     assert site.agents.switched("1") == ["a:off", "b:off", "c:off", "d:off"]
     outcomes = [attempt["outcome"] for attempt in attempts]
@@ -100,9 +109,7 @@ async def test_devices_that_fail_hang_or_lie_are_left_for_the_next(
     assert not any("secret-of-1" in outcome for outcome in outcomes)
 
 
-async def test_without_proof_nothing_is_fenced_until_a_person_says_so(
-    site: Any, eventually: Any
-) -> None:
+async def test_without_proof_nothing_is_fenced_until_a_person_says_so(site: Any) -> None:
     node = site.node("kvm1")
     site.agents.behave("", "lies")
     async with administering(site) as admin:
@@ -121,7 +128,7 @@ async def test_without_proof_nothing_is_fenced_until_a_person_says_so(
         path = f"/api/v1/ha/incidents/{incident['id']}/confirm"
         first = (await admin.post(path)).json()
         assert (first["fenced_by"], first["confirmed_by"]) == ("human", "root")
-        fact = await fenced(site, eventually, "kvm1")
+        fact = await fenced(site, "kvm1")
         assert (fact.by, fact.scope) == (FencedBy.HUMAN, FenceScope.ALL)
         assert (await admin.post(path)).json()["fenced_at"] == first["fenced_at"]
         cleared = [*raised, ("alert.cleared", "host.unfenced")]
@@ -131,7 +138,7 @@ async def test_without_proof_nothing_is_fenced_until_a_person_says_so(
     assert len(site.listener.of(HostFenced)) == 1
 
 
-async def test_a_device_that_was_mended_is_used_at_once(site: Any, eventually: Any) -> None:
+async def test_a_device_that_was_mended_is_used_at_once(site: Any) -> None:
     node = site.node("kvm1")
     async with administering(site) as admin:
         node.live()
@@ -144,12 +151,10 @@ async def test_a_device_that_was_mended_is_used_at_once(site: Any, eventually: A
         )
         site.agents.behave("", "works")
         assert (await put(admin, "kvm1", site.agents.device("1"))).status_code == 200
-        assert (await fenced(site, eventually, "kvm1")).by is FencedBy.DEVICE
+        assert (await fenced(site, "kvm1")).by is FencedBy.DEVICE
 
 
-async def test_nobody_confirms_that_a_host_is_off_that_beats_or_answers(
-    site: Any, eventually: Any
-) -> None:
+async def test_nobody_confirms_that_a_host_is_off_that_beats_or_answers(site: Any) -> None:
     node = site.node("kvm1")
     with socket.socket() as machine:
         machine.bind(("127.0.0.1", 0))
@@ -189,7 +194,7 @@ async def test_nobody_confirms_that_a_host_is_off_that_beats_or_answers(
     assert not site.listener.of(HostFenced)
 
 
-async def test_a_host_that_beats_again_is_a_false_alarm(site: Any, eventually: Any) -> None:
+async def test_a_host_that_beats_again_is_a_false_alarm(site: Any) -> None:
     node = site.node("kvm1")
     async with administering(site) as admin:
         node.live()
@@ -210,7 +215,7 @@ async def test_a_host_that_beats_again_is_a_false_alarm(site: Any, eventually: A
 
 
 async def test_an_off_that_was_sent_is_brought_to_its_end_although_the_host_beats_again(
-    site: Any, eventually: Any
+    site: Any,
 ) -> None:
     node = site.node("kvm1")
     site.agents.behave("", "slow")
@@ -225,12 +230,12 @@ async def test_an_off_that_was_sent_is_brought_to_its_end_although_the_host_beat
         # The power goes now, in the middle of its beats.
         await eventually(lambda: site.agents.power("1") == "off", "the power is cut")
         await node.die()
-        fact = await fenced(site, eventually, "kvm1")
+        fact = await fenced(site, "kvm1")
         assert fact.by is FencedBy.DEVICE
     assert not site.listener.of(IncidentResolved)
 
 
-async def test_a_host_that_beats_on_after_off_is_not_fenced(site: Any, eventually: Any) -> None:
+async def test_a_host_that_beats_on_after_off_is_not_fenced(site: Any) -> None:
     """The device switches another host off than it should."""
     node = site.node("kvm1")
     async with administering(site) as admin:
@@ -247,7 +252,7 @@ async def test_a_host_that_beats_on_after_off_is_not_fenced(site: Any, eventuall
     assert site.listener.names("kvm1") == ["host.up"]
 
 
-async def test_an_administrator_fences_a_host_that_hangs(site: Any, eventually: Any) -> None:
+async def test_an_administrator_fences_a_host_that_hangs(site: Any) -> None:
     node = site.node("kvm1")
     async with administering(site) as admin:
         node.live()
@@ -258,25 +263,21 @@ async def test_an_administrator_fences_a_host_that_hangs(site: Any, eventually: 
         await admin.post("/api/v1/ha/fencing/kvm1/fence")
         await eventually(lambda: site.agents.power("1") == "off", "the power is cut")
         await node.die()
-        fact = await fenced(site, eventually, "kvm1")
+        fact = await fenced(site, "kvm1")
         # Its silence is the fence's: there is no second incident.
         await site.heard("kvm1", "up", "suspected", "down")
         assert fact.agent_id == node.agent_id
         assert (await admin.get("/api/v1/ha/incidents")).json()["total"] == 1
 
 
-async def test_two_hosts_at_once_are_fenced_side_by_side(site: Any, eventually: Any) -> None:
+async def test_two_hosts_at_once_are_fenced_side_by_side(site: Any) -> None:
     nodes = [site.node(f"kvm{number}") for number in range(3)]
     site.agents.behave("", "slow")
     async with administering(site) as admin:
-        for node in nodes:
-            node.live()
-        for node in nodes:
-            await site.heard(node.name, "up")
-            await put(admin, node.name, site.agents.device(node.name))
+        await live_with_devices(site, admin, nodes)
         for node in nodes[1:]:
             await node.die()
-        facts = [await fenced(site, eventually, node.name) for node in nodes[1:]]
+        facts = [await fenced(site, node.name) for node in nodes[1:]]
         incidents = [await incident_of(admin, node.name) for node in nodes[1:]]
     spans = [(each["attempts"][0]["started_at"], each["fenced_at"]) for each in incidents]
     assert max(start for start, _ in spans) < min(end for _, end in spans), "they overlap"
@@ -284,17 +285,11 @@ async def test_two_hosts_at_once_are_fenced_side_by_side(site: Any, eventually: 
     assert site.listener.names("kvm0") == ["host.up"]
 
 
-async def test_more_hosts_than_are_fenced_by_themselves_wait_for_a_person(
-    site: Any, eventually: Any
-) -> None:
+async def test_more_hosts_than_are_fenced_by_themselves_wait_for_a_person(site: Any) -> None:
     nodes = [site.node(f"kvm{number}") for number in range(3)]
     site.extra = {"fence_at_most": 0.3}
     async with administering(site) as admin:
-        for node in nodes:
-            node.live()
-        for node in nodes:
-            await site.heard(node.name, "up")
-            await put(admin, node.name, site.agents.device(node.name))
+        await live_with_devices(site, admin, nodes)
         await asyncio.gather(*(node.die() for node in nodes))
 
         def called() -> list[str]:
@@ -306,23 +301,19 @@ async def test_more_hosts_than_are_fenced_by_themselves_wait_for_a_person(
         assert "at once" in (await incident_of(admin, called()[-1]))["detail"]
 
 
-async def test_where_no_host_is_left_none_is_switched_off(site: Any, eventually: Any) -> None:
+async def test_where_no_host_is_left_none_is_switched_off(site: Any) -> None:
     """Managers that lost their own network see all hosts die; the devices still answer them."""
     nodes = [site.node(f"kvm{number}") for number in range(2)]
     site.extra = {"return_s": 6.0}
     async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
-        for node in nodes:
-            node.live()
-        for node in nodes:
-            await site.heard(node.name, "up")
-            await put(admin, node.name, site.agents.device(node.name))
+        await live_with_devices(site, admin, nodes)
         await asyncio.gather(*(node.die() for node in nodes))
         for node in nodes:
             await site.heard(node.name, "up", "suspected", "down")
-        for node in nodes:
-            await eventually(
-                lambda node=node: site.listener.alerts(node.name, "host.unfenced"), "called"
-            )
+        await eventually(
+            lambda: all(site.listener.alerts(node.name, "host.unfenced") for node in nodes),
+            "a person is called for each",
+        )
         assert "No host is left" in (await incident_of(admin, "kvm0"))["detail"]
         assert not site.listener.of(HostFenced)
         # One of them is back: the other has some time to follow, and does not.
@@ -332,11 +323,51 @@ async def test_where_no_host_is_left_none_is_switched_off(site: Any, eventually:
             return "time to come back" in (await incident_of(admin, "kvm1"))["detail"]
 
         await eventually(given_time, "it is given time")
-        assert (await fenced(site, eventually, "kvm1")).by is FencedBy.DEVICE
+        assert (await fenced(site, "kvm1")).by is FencedBy.DEVICE
         assert site.agents.switched("kvm0") == []
 
 
-async def test_while_disarmed_nothing_is_fenced(site: Any, eventually: Any) -> None:
+async def test_after_a_short_silence_of_all_hosts_none_is_switched_off(site: Any) -> None:
+    """The managers' network is back before any host counts as down."""
+    nodes = [site.node(f"kvm{number}") for number in range(2)]
+    async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
+        await live_with_devices(site, admin, nodes)
+        await asyncio.gather(*(node.die() for node in nodes))
+        for node in nodes:
+            await site.heard(node.name, "up", "suspected")
+        nodes[0].live()
+        await site.heard("kvm0", "up", "suspected", "up")
+
+        async def silent_for_long() -> bool:
+            host = (await admin.get("/api/v1/ha/hosts/kvm1")).json()
+            at = datetime.fromisoformat(host["last_beat_at"])
+            return datetime.now(UTC) - at > timedelta(seconds=3 * DOWN_S)
+
+        await eventually(silent_for_long, "the other one takes its time")
+        nodes[1].live()
+        await site.heard("kvm1", "up", "suspected", "up")
+        assert site.agents.switched("kvm0") == site.agents.switched("kvm1") == []
+
+
+async def test_a_host_that_dies_again_has_an_incident_whatever_the_clocks_say(site: Any) -> None:
+    node = site.node("kvm1")
+    async with administering(site) as admin:
+        await live_with_devices(site, admin, [node])
+        await node.die()
+        first = await fenced(site, "kvm1")
+        # Who fenced it had a clock that was ahead.
+        await site.sql("update incidents set fenced_at = fenced_at + interval '1 hour'")
+        node.reboot()
+        await site.heard("kvm1", "up", "suspected", "down", "recovered")
+        await node.die()
+        await eventually(
+            lambda: len({fact.incident_id for fact in site.listener.of(HostFenced)}) == 2,
+            "it is fenced once more",
+        )
+        assert (await incident_of(admin, "kvm1"))["id"] != str(first.incident_id)
+
+
+async def test_while_disarmed_nothing_is_fenced(site: Any) -> None:
     node = site.node("kvm1")
     async with administering(site) as admin:
         node.live()
@@ -358,10 +389,10 @@ async def test_while_disarmed_nothing_is_fenced(site: Any, eventually: Any) -> N
         assert site.agents.switched("1") == []
         assert (await admin.post("/api/v1/ha/arm")).json()["armed"] is True
         assert (await admin.get("/api/v1/ha/leader")).json()["armed"] is True
-        assert (await fenced(site, eventually, "kvm1")).by is FencedBy.DEVICE
+        assert (await fenced(site, "kvm1")).by is FencedBy.DEVICE
 
 
-async def test_a_host_that_answers_elsewhere_is_not_down(site: Any, eventually: Any) -> None:
+async def test_a_host_that_answers_elsewhere_is_not_down(site: Any) -> None:
     node, dead = site.node("kvm1"), site.node("kvm2")
     with socket.socket() as machine:
         machine.bind(("127.0.0.1", 0))
@@ -389,9 +420,7 @@ async def test_a_host_that_answers_elsewhere_is_not_down(site: Any, eventually: 
     assert site.agents.switched("1") == []
 
 
-async def test_a_copy_that_is_killed_while_it_fences_is_followed_by_another(
-    site: Any, eventually: Any
-) -> None:
+async def test_a_copy_that_is_killed_while_it_fences_is_followed_by_another(site: Any) -> None:
     node = site.node("kvm1")
     node.live()
     leader = await site.process()
@@ -405,7 +434,7 @@ async def test_a_copy_that_is_killed_while_it_fences_is_followed_by_another(
         leader.kill()
         await leader.wait()
         site.agents.behave("a", "works")
-        fact = await fenced(site, eventually, "kvm1")
+        fact = await fenced(site, "kvm1")
         assert fact.by is FencedBy.DEVICE
         attempts = (await incident_of(admin, "kvm1"))["attempts"]
         assert attempts[-1]["fenced"]

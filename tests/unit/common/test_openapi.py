@@ -26,7 +26,7 @@ PASSWORD_TOO = {("post", "/api/v1/launch"), ("get", "/api/v1/launch/{launch_id}"
 def _ha_monitor() -> list[APIRouter]:
     nobody: Any = None
     fencing = FencingApi(nobody, nobody, SystemClock()).router
-    incidents = IncidentsApi(nobody, nobody, nobody, SystemClock(), fresh_s=1.0).router
+    incidents = IncidentsApi(nobody, nobody, nobody, SystemClock()).router
     return [fencing, incidents, Api(nobody, nobody, SystemClock(), uuid4()).router]
 
 

@@ -44,7 +44,7 @@ class Bench:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.clock = SystemClock()
-        self.ears = Ears(uuid4(), self.clock)
+        self.ears = Ears(uuid4(), self.clock, silent_after_s=SILENT_S)
         agents = FenceAgents(directory, switch_timeout_s=5, status_timeout_s=5)
         self.rounds = Rounds(
             agents,
@@ -52,7 +52,6 @@ class Bench:
             self.ears,
             self.clock,
             address=lambda _: "",
-            silent_s=SILENT_S,
         )
 
     def devices(self, *answers: tuple[str, str]) -> list[Device]:

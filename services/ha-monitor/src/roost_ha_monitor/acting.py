@@ -48,7 +48,6 @@ def build(
     clock: Clock,
 ) -> Acting:
     """Wires it up; nothing runs yet."""
-    silent_s = settings.suspect_after_s
     witness = Witness(settings.probe_ports, settings.ha_dir, clock)
     granting = Granting(
         ears,
@@ -56,7 +55,6 @@ def build(
         unit_of_work,
         bus,
         clock,
-        fresh_s=silent_s,
         margin_s=settings.lease_margin_s,
     )
     agents = FenceAgents(
@@ -64,8 +62,8 @@ def build(
         switch_timeout_s=settings.fence_switch_timeout_s,
         status_timeout_s=settings.fence_status_timeout_s,
     )
-    devices = Devices(unit_of_work, agents, sealer, ears, clock, fresh_s=silent_s)
-    rounds = Rounds(agents, witness, ears, clock, address=granting.address, silent_s=silent_s)
+    devices = Devices(unit_of_work, agents, sealer, ears, clock)
+    rounds = Rounds(agents, witness, ears, clock, address=granting.address)
     tasks = NodeTasks()
     following = Following(
         unit_of_work,
@@ -77,7 +75,6 @@ def build(
         rounds=rounds,
         tasks=tasks,
         fence_at_most=settings.fence_at_most,
-        policy=settings.policy,
     )
     watch = Watch(
         ears,
@@ -106,7 +103,6 @@ def build(
         clock,
         witness=witness,
         granting=granting,
-        fresh_s=silent_s,
         every_s=settings.second_path_check_s,
     )
     handlers = Handlers(Losses(unit_of_work, following.wake), powering)

@@ -86,7 +86,8 @@ def _wanted(node: str, state: State, now: float, silent_after_s: float) -> list[
     if state.health is Health.DOWN:
         message = f"Host {node} is down. Its incident says whether its desktops may still run."
         return [Wanted(HOST_DOWN, node, Severity.ALERT, message)]
-    if state.health is Health.SUSPECTED and now - state.since >= silent_after_s:
+    silent_since = max(state.since, state.spared_until)
+    if state.health is Health.SUSPECTED and now - silent_since >= silent_after_s:
         message = (
             f"The agent on host {node} does not beat, but the machine is not known to be dead."
         )

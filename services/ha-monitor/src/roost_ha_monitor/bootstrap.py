@@ -50,7 +50,7 @@ async def build(
     unit_of_work = UnitOfWork(database, "ha-monitor", clock)
     relay = Relay(database, unit_of_work, bus)
     lease = Lease(LEASE, unit_of_work, clock)
-    ears = Ears(lease.holder, clock)
+    ears = Ears(lease.holder, clock, silent_after_s=settings.suspect_after_s)
     sealer = Sealer.from_file(settings.secret_key_file)
     parts = acting.build(
         settings,
@@ -105,9 +105,7 @@ async def build(
         routers=[
             Api(unit_of_work, ears, clock, lease.holder).router,
             FencingApi(unit_of_work, parts.devices, clock).router,
-            IncidentsApi(
-                unit_of_work, ears, parts.witness, clock, fresh_s=settings.suspect_after_s
-            ).router,
+            IncidentsApi(unit_of_work, ears, parts.witness, clock).router,
             NotificationsApi(unit_of_work, sealer, senders, clock).router,
         ],
         checks={"database": database.ping, "bus": bus_is_there},

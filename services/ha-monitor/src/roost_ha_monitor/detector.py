@@ -106,7 +106,8 @@ class State:
     waking: bool = False
     """It is off and was switched on."""
     spared_until: float = float("-inf")
-    """Until then its silence makes it suspected, not down: the site is just coming up."""
+    """Until then it has time to come back: one that is suspected is not down yet, and on one that
+    is down no device is used (`returning` says who is given it)."""
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ takes over knowing who lives."""
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
 from uuid import UUID
 
 from roost_common import log, topology
@@ -16,25 +16,39 @@ from roost_common.contracts.host import HostBeat
 from roost_common.contracts.monitor import MonitorBeat
 from roost_common.errors import Unavailable
 from roost_common.topology import QueueSpec
-from roost_ha_monitor.detector import Pulse, hear
+from roost_ha_monitor.detector import Policy, Pulse, hear
 from roost_ha_monitor.hearing import SELF_BEAT_S, Hearing
 
 logger = log.get_logger(__name__)
 
-BREAK_S: Final = 2.5
-"""Without a beat of any host for this long, all of them are silent: two beats were missed."""
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The beats of several hosts, taken together."""
+
+    since: float = float("-inf")
+    """Of the first after the last break."""
+    last: float = float("-inf")
+
+    def on(self, at: float, silent_after_s: float) -> Heard:
+        """With one more beat."""
+        since = at if at - self.last > silent_after_s else self.since
+        return Heard(since, max(self.last, at))
 
 
 class Ears:
     """Pulses by node; times are this process's monotonic seconds."""
 
-    def __init__(self, copy_id: UUID, clock: Clock) -> None:
+    def __init__(
+        self, copy_id: UUID, clock: Clock, *, silent_after_s: float = Policy.suspect_after_s
+    ) -> None:
+        """``silent_after_s``: how long after its last beat a host counts as silent."""
         self.pulses: dict[str, Pulse] = {}
+        self.silent_after_s = silent_after_s
         self._copy_id = copy_id
         self._clock = clock
         self._hearing = Hearing()
-        self._last_heard = float("-inf")
-        self._hosts_heard_since = float("-inf")
+        self._heard: dict[UUID | None, Heard] = {}
 
     @property
     def queue(self) -> QueueSpec:
@@ -48,7 +62,8 @@ class Ears:
         if isinstance(message, HostBeat):
             pulse = hear(self.pulses.get(message.node), message, now)
             self.pulses[message.node] = pulse
-            self._note(pulse.heard_at)
+            known = self._heard.get(pulse.witness, Heard())
+            self._heard[pulse.witness] = known.on(pulse.heard_at, self.silent_after_s)
         elif isinstance(message, MonitorBeat) and message.copy_id == self._copy_id:
             self._hearing = self._hearing.heard(now)
 
@@ -56,22 +71,23 @@ class Ears:
         """See `Hearing.observing_since`."""
         return self._hearing.observing_since(now)
 
-    def hosts_heard_since(self, now: float) -> float | None:
-        """Since when this copy has heard the bus, and some host on it, without a break; None
-        while it does not.
+    def beats(self, node: str) -> bool:
+        """Whether a node's last beat is so young that it is not silent."""
+        pulse = self.pulses.get(node)
+        return pulse is not None and self._clock.monotonic() - pulse.heard_at < self.silent_after_s
 
-        Hosts that are all silent hold on to their leases together, and for a while after one of
-        them is granted again: nobody's lease may be counted on before.
+    def hosts_heard_since(self, now: float, witness: UUID | None) -> float | None:
+        """Since when this copy has heard the bus, and some host on it that looks into this shared
+        directory, without a break; None while it does not.
+
+        Hosts that see in a directory that all of them are silent hold on to their leases together,
+        and for a while after one of them is granted again: nobody's lease may be counted on before.
         """
         observing_since = self._hearing.observing_since(now)
-        if observing_since is None or now - self._last_heard > BREAK_S:
+        heard = self._heard.get(witness, Heard())
+        if observing_since is None or now - heard.last > self.silent_after_s:
             return None
-        return max(observing_since, self._hosts_heard_since)
-
-    def _note(self, heard_at: float) -> None:
-        if heard_at - self._last_heard > BREAK_S:
-            self._hosts_heard_since = heard_at
-        self._last_heard = max(self._last_heard, heard_at)
+        return max(observing_since, heard.since)
 
     def last_beat_at(self, node: str) -> datetime | None:
         """When this copy knows the node to have lived, as wall-clock time."""

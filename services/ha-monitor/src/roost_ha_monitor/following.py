@@ -10,7 +10,7 @@ Rows are locked in one order everywhere: host, then incident.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Final
 from uuid import UUID
@@ -24,7 +24,6 @@ from roost_common.loops import Loop
 from roost_common.outbox import Transaction, UnitOfWork
 from roost_ha_monitor import alerting, incident, metrics
 from roost_ha_monitor.alerts import UNFENCED, Wanted
-from roost_ha_monitor.detector import Policy
 from roost_ha_monitor.ears import Ears
 from roost_ha_monitor.fencing.devices import Devices
 from roost_ha_monitor.fencing.plan import NothingWorked, Proven
@@ -59,7 +58,6 @@ class Following:
         rounds: Rounds,
         tasks: NodeTasks,
         fence_at_most: float,
-        policy: Policy,
     ) -> None:
         self._unit = unit_of_work
         self._leading = leading
@@ -70,8 +68,6 @@ class Following:
         self._tasks = tasks
         self._clock = clock
         self._fence_at_most = fence_at_most
-        self._return = timedelta(seconds=policy.return_s)
-        self._fresh_s = policy.suspect_after_s
         self._recovering = Recovering(unit_of_work, clock)
         self._loop = Loop("incidents", self.follow, FOLLOW_S)
 
@@ -128,7 +124,7 @@ class Following:
                 lease_left_s=self._granting.lease_left_s(node, host.written),
                 disarmed=await Armings(transaction.session).disarmed(),
                 held_back=hold,
-                spared=host.spared(now, self._return),
+                spared=host.spared(now),
             )
             decision = incident.decide(row.standing, facts)
             await self._carry_out(transaction, row, decision, facts, now)
@@ -138,18 +134,13 @@ class Following:
     def _hold(self, unfenced: Sequence[Incident], hosts: Sequence[Host]) -> str:
         forced = {each.node for each in unfenced if each.forced_by}
         watched = [host for host in hosts if host.health not in (None, Health.OFF)]
+        # Rows alone may tell of a time before this copy began.
         beating = sum(
-            host.health in (Health.UP, Health.RECOVERED) and self._beats(host.node)
+            host.health in (Health.UP, Health.RECOVERED) and self._ears.beats(host.node)
             for host in watched
             if host.node not in forced
         )
         return incident.hold(len(unfenced), len(watched), beating, self._fence_at_most)
-
-    def _beats(self, node: str) -> bool:
-        """Rows alone may tell of a time before this copy began."""
-        pulse = self._ears.pulses.get(node)
-        now = self._clock.monotonic()
-        return pulse is not None and now - pulse.heard_at < self._fresh_s
 
     def _runs_anew(self, node: str, row: Incident) -> bool:
         pulse = self._ears.pulses.get(node)
@@ -219,7 +210,7 @@ async def stands(
     if state is IncidentState.AWAITING_CONFIRMATION:
         message = (
             f"Nothing has made sure that host {row.node} is off: its desktops are not restarted. "
-            f"{detail} Confirm it when you know that it is off."
+            "Its incident says why; confirm it when you know that it is off."
         )
         wanted = Wanted(UNFENCED, row.node, Severity.ALERT, message)
     await alerting.set_one(transaction, (UNFENCED, row.node), wanted, now)

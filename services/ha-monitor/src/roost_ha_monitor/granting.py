@@ -56,16 +56,13 @@ class Granting:
         publisher: Publisher,
         clock: Clock,
         *,
-        fresh_s: float,
         margin_s: float,
     ) -> None:
-        """``fresh_s``: how old the last beat of a node may be that is granted."""
         self._ears = ears
         self._leading = leading
         self._unit = unit_of_work
         self._publisher = publisher
         self._clock = clock
-        self._fresh_s = fresh_s
         self._margin_s = margin_s
         self._written: dict[str, Leased] = {}
         self._granted: dict[str, tuple[UUID, int]] = {}
@@ -91,10 +88,12 @@ class Granting:
                 return None
             written = Written(known.armed, known.agent_id, known.armed_sequence)
         now = self._clock.monotonic()
+        pulse = self._ears.pulses.get(node)
+        witness = pulse.witness if pulse is not None else None
         at = due(
-            self._ears.pulses.get(node),
+            pulse,
             written,
-            observing_since=self._ears.hosts_heard_since(now),
+            observing_since=self._ears.hosts_heard_since(now, witness),
             leading_since=self._leading.since,
             margin_s=self._margin_s,
         )
@@ -112,7 +111,7 @@ class Granting:
             self._written = await hosts.leases()
             with_device = (await FenceDevices(transaction.session).counts()).keys()
             disarmed = await Armings(transaction.session).disarmed()
-            beating = self._beating(now)
+            beating = self._beating()
             wanted = lease_policy.armed(beating, with_device, disarmed=disarmed)
             fresh = self._fresh(beating, leading_since)
             leases = {
@@ -134,11 +133,11 @@ class Granting:
             *(self._send(node, fresh[node], armed=leased.armed) for node, leased in leases.items())
         )
 
-    def _beating(self, now: float) -> dict[str, Pulse]:
+    def _beating(self) -> dict[str, Pulse]:
         return {
             node: pulse
             for node, pulse in self._ears.pulses.items()
-            if node in self._written and now - pulse.heard_at < self._fresh_s
+            if node in self._written and self._ears.beats(node)
         }
 
     def _fresh(self, beating: Mapping[str, Pulse], leading_since: float) -> dict[str, Pulse]:

@@ -61,7 +61,8 @@ class Facts:
     held_back: str = ""
     """Why no device may be used now, in words; empty: one may."""
     spared: bool = False
-    """All hosts were silent at once: it has time to come back before a device is used."""
+    """It has time to come back before a device is used: the site is just starting, or all hosts
+    were silent at once."""
     anew: bool = False
     """By another run of its agent than the one that fell silent."""
 
@@ -130,7 +131,7 @@ def _why_ask(standing: Standing, facts: Facts) -> str:
     if facts.held_back:
         return facts.held_back
     if facts.devices and facts.spared:
-        return "All hosts were silent at once: it is given time to come back by itself."
+        return "The site starts, or all hosts were silent at once: it is given time to come back."
     if facts.devices:
         which = "its fence device" if facts.devices == 1 else f"any of its {facts.devices} devices"
         return f"It could not be switched off through {which}; it is tried again."

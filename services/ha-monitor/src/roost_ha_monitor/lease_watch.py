@@ -3,8 +3,9 @@
 The node counts from when it *sent* the last beat that was granted, this process from when it
 *received* the last one, which is later. Whatever another copy of ha-monitor may have granted in
 the meantime was granted before this one began to lead; and while the bus was gone the node was
-promised a whole lease from when it is heard again. Nodes that are all silent hold on together
-(the agent's `lease`), and let go of that only some time after one of them is heard. So the count
+promised a whole lease from when it is heard again. Nodes that see in their shared directory that
+all of them are silent hold on together (the agent's `lease`), and let go of that only some time
+after one of them is heard. So the count
 begins at the latest of these, and the margin pays for a node whose clock runs slower and for the
 time that killing takes.
 
@@ -47,7 +48,8 @@ def due(
 ) -> float | None:
     """From when on the lease is sure to be over, as monotonic time; None: it never is.
 
-    ``observing_since``: since when this copy has heard hosts without a break. The lease counts
+    ``observing_since``: since when this copy has heard hosts that share the node's directory,
+    without a break. The lease counts
     only where the last beat said that the node holds an armed grant, this copy heard that beat
     itself, and the row knows of no later run, of no disarming, and of no arming anew since that
     beat.

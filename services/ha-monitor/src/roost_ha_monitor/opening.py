@@ -18,14 +18,14 @@ async def open_incident(
 ) -> Incident | None:
     """A new incident of a host whose row is locked.
 
-    None where one is open already, or where the host was fenced and has not been heard since:
-    then its silence is the fence's.
+    None where one is open already, or where this run of its agent was fenced and has not been
+    heard since: then its silence is the fence's.
     """
     incidents = Incidents(transaction.session)
     if await incidents.unfenced(host.node) is not None:
         return None
     heard_at = host.last_beat_at
-    if not forced_by and heard_at is not None and await incidents.fenced_since(host.node, heard_at):
+    if not forced_by and await incidents.fenced_since(host.node, host.agent_id, heard_at):
         return None
     incident = Incident(
         id=uuid4(),

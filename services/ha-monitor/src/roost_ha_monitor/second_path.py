@@ -16,7 +16,6 @@ from roost_common.loops import Loop
 from roost_common.outbox import UnitOfWork
 from roost_ha_monitor import alerting
 from roost_ha_monitor.alerts import NO_SECOND_PATH, Wanted
-from roost_ha_monitor.detector import Pulse
 from roost_ha_monitor.ears import Ears
 from roost_ha_monitor.granting import Granting
 from roost_ha_monitor.leading import Leading
@@ -40,17 +39,14 @@ class SecondPath:
         *,
         witness: Witness,
         granting: Granting,
-        fresh_s: float,
         every_s: float = TRY_S,
     ) -> None:
-        """``fresh_s``: how old the last beat of a host may be that is sure to live."""
         self._unit = unit_of_work
         self._leading = leading
         self._ears = ears
         self._witness = witness
         self._granting = granting
         self._clock = clock
-        self._fresh_s = fresh_s
         self._every_s = every_s
         self._misses: dict[str, int] = {}
 
@@ -60,10 +56,20 @@ class SecondPath:
         return [Loop("second-path", self.try_all, self._every_s)]
 
     async def try_all(self) -> None:
-        """Try it once for every host that beats; of the others nothing new is known."""
-        if not (self._leading.held and self._witness.there):
+        """Try it once for every host that beats; of the others nothing new is known.
+
+        A site that has given its second path up has no alert about it.
+        """
+        if not self._leading.held:
             self._misses = {}
             return
+        wanted = await self._missed() if self._witness.there else {}
+        if not self._leading.held:
+            return
+        async with self._unit() as transaction:
+            await alerting.keep(transaction, NO_SECOND_PATH, wanted, self._clock.now())
+
+    async def _missed(self) -> dict[str, Wanted]:
         async with self._unit() as transaction:
             rows = await Hosts(transaction.session).all_known()
             known = await Alerts(transaction.session).open_keys()
@@ -73,7 +79,7 @@ class SecondPath:
             if seen is not None:
                 self._misses[node] = 0 if seen else self._misses.get(node, 0) + 1
         told = {about for alert, about in known if alert == NO_SECOND_PATH}
-        wanted = {
+        return {
             node: Wanted(
                 NO_SECOND_PATH,
                 node,
@@ -85,20 +91,11 @@ class SecondPath:
             # What was told stays so until it is seen: of who cannot be asked nothing new is known.
             if (misses := self._misses.get(node)) != 0 and (node in told or (misses or 0) >= MISSES)
         }
-        if not self._leading.held:
-            return
-        async with self._unit() as transaction:
-            await alerting.keep(transaction, NO_SECOND_PATH, wanted, self._clock.now())
 
     async def _try(self, node: str) -> bool | None:
         """Whether it is seen; None where it does not beat, before or after."""
         pulse = self._ears.pulses.get(node)
-        if pulse is None or not self._beats(pulse):
+        if pulse is None or not self._ears.beats(node):
             return None
         seen = await self._witness.shows(node, self._granting.address(node), pulse.agent_id)
-        if not seen and not self._beats(self._ears.pulses.get(node)):
-            return None
-        return seen
-
-    def _beats(self, pulse: Pulse | None) -> bool:
-        return pulse is not None and self._clock.monotonic() - pulse.heard_at < self._fresh_s
+        return seen if seen or self._ears.beats(node) else None

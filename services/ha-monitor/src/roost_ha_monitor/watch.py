@@ -101,7 +101,7 @@ class Watch:
         if observing_since is None:
             return
         states, changes = self._judge(self._states, now, observing_since)
-        states = self._spare(states, now)
+        states = self._spare(self._states, states, now)
         suspected = [node for node, state in states.items() if state.health is Health.SUSPECTED]
         self._witness.want({node: self._granting.address(node) for node in suspected})
         plan = alerts.plan(states, self._open, now, self._agent_silent_after_s)
@@ -129,9 +129,9 @@ class Watch:
         ]
         now, wall = self._clock.monotonic(), self._clock.now()
         spared = {
-            node: wall + timedelta(seconds=state.spared_until - now)
+            node: until
             for node, state in self._states.items()
-            if state.spared_until > now
+            if (until := _as_wall(state.spared_until, now, wall)) is not None
         }
         if beats or spared or self._spared:
             async with self._unit() as transaction:
@@ -143,20 +143,20 @@ class Watch:
                     await hosts.heard(beats)
             self._spared = spared.keys()
 
-    def _spare(self, states: dict[str, State], now: float) -> dict[str, State]:
-        """All hosts are down: from when one of them is back, the others have time to follow. One
-        that is up again needs none any more."""
+    def _spare(
+        self, before: Mapping[str, State], states: Mapping[str, State], now: float
+    ) -> dict[str, State]:
+        """Who is given time to come back has it from now. Who is up again needs none any more."""
+        given = returning.given_time(_healths(before), _healths(states))
         until = now + self._policy.return_s
-        all_down = returning.all_down(state.health for state in states.values())
-        for node, state in states.items():
-            if state.health is Health.DOWN and all_down:
-                states[node] = replace(state, spared_until=until)
-            elif state.health is Health.UP and self._hears(state, now):
-                states[node] = replace(state, spared_until=float("-inf"))
-        return states
-
-    def _hears(self, state: State, now: float) -> bool:
-        return state.pulse is not None and now - state.pulse.heard_at < self._policy.suspect_after_s
+        return {
+            node: replace(state, spared_until=until)
+            if node in given
+            else replace(state, spared_until=float("-inf"))
+            if state.health is Health.UP and self._ears.beats(node)
+            else state
+            for node, state in states.items()
+        }
 
     def _judge(
         self, before: Mapping[str, State], now: float, observing_since: float
@@ -213,9 +213,10 @@ class Watch:
     def _state(self, host: Host, now: float, wall: datetime) -> State:
         """A row as the detector's state; ``now`` and ``wall`` are the same moment."""
         spared_until = float("-inf")
-        return_s = self._policy.return_s
-        if host.spared_until is not None and host.spared(wall, timedelta(seconds=return_s)):
-            spared_until = now + (host.spared_until - wall).total_seconds()
+        if host.spared_until is not None and host.spared(wall):
+            # Never for longer than that, whatever the clock said of who wrote it.
+            left_s = (host.spared_until - wall).total_seconds()
+            spared_until = now + min(left_s, self._policy.return_s)
         return State(
             host.health,
             host.sequence,
@@ -257,6 +258,8 @@ class Watch:
             pulse = states[node].pulse
             if pulse is not None and (not host.agent_id or host.agent_id in pulse.retired):
                 host.agent_id = pulse.agent_id
+            # Before its incident is looked at.
+            host.spared_until = _as_wall(states[node].spared_until, now, wall)
             for change in transitions:
                 since = wall - timedelta(seconds=now - change.at)
                 probation = states[node].probation
@@ -273,3 +276,12 @@ class Watch:
         if deaf != self._was_deaf:
             logger.warning("detector.deaf") if deaf else logger.info("detector.hears-again")
             self._was_deaf = deaf
+
+
+def _healths(states: Mapping[str, State]) -> dict[str, Health | None]:
+    return {node: state.health for node, state in states.items()}
+
+
+def _as_wall(until: float, now: float, wall: datetime) -> datetime | None:
+    """A time to come as wall-clock time; ``now`` and ``wall`` are the same moment."""
+    return wall + timedelta(seconds=until - now) if until > now else None

@@ -118,15 +118,11 @@ class IncidentsApi:
         ears: Ears,
         witness: Witness,
         clock: Clock,
-        *,
-        fresh_s: float,
     ) -> None:
-        """``fresh_s``: how old the last beat of a host may be that counts as beating."""
         self._unit = unit_of_work
         self._ears = ears
         self._witness = witness
         self._clock = clock
-        self._fresh_s = fresh_s
         self.router = APIRouter(prefix="/api/v1/ha/incidents", tags=["high availability"])
         add = self.router.add_api_route
         add("", self.list_incidents, methods=["GET"])
@@ -200,11 +196,8 @@ class IncidentsApi:
             )
 
     def _not_beating(self, node: str, host: Host | None) -> None:
-        now = self._clock.monotonic()
-        if self._ears.observing_since(now) is None:
+        if self._ears.observing_since(self._clock.monotonic()) is None:
             raise Unavailable("ha.deaf", "The bus cannot be heard now: nobody knows who beats.")
-        pulse = self._ears.pulses.get(node)
-        heard = pulse is not None and now - pulse.heard_at < self._fresh_s
         alive = host is not None and host.health in (Health.UP, Health.RECOVERED)
-        if heard or alive:
+        if alive or self._ears.beats(node):
             raise Conflict("host.beats", "{node} beats: it is not off.", node=node)

@@ -45,16 +45,12 @@ class Devices:
         sealer: Sealer,
         ears: Ears,
         clock: Clock,
-        *,
-        fresh_s: float,
     ) -> None:
-        """``fresh_s``: how old a host's last beat may be that says it is on."""
         self._unit = unit_of_work
         self._agents = agents
         self._sealer = sealer
         self._ears = ears
         self._clock = clock
-        self._fresh_s = fresh_s
 
     def ready(self, row: FenceDevice) -> Device:
         """A device with its options opened; one whose options cannot be opened says why."""
@@ -180,7 +176,7 @@ class Devices:
                 node=device.node,
                 why=answer.detail,
             )
-        if answer.said is Said.OFF and self._beats(device.node):
+        if answer.said is Said.OFF and self._ears.beats(device.node):
             return Conflict(
                 "fencing.wrong-host",
                 "{agent} says that {node} is off, but it beats: is it another host's?",
@@ -188,10 +184,6 @@ class Devices:
                 node=device.node,
             )
         return None
-
-    def _beats(self, node: str) -> bool:
-        pulse = self._ears.pulses.get(node)
-        return pulse is not None and self._clock.monotonic() - pulse.heard_at < self._fresh_s
 
     async def _validate(self, wish: Wish) -> None:
         metadata = await self._agents.metadata(wish.agent)

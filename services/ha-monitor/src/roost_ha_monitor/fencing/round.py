@@ -55,15 +55,12 @@ class Rounds:
         clock: Clock,
         *,
         address: Callable[[str], str],
-        silent_s: float,
     ) -> None:
-        """``silent_s``: after how many seconds without a beat a host counts as silent."""
         self._agents = agents
         self._witness = witness
         self._ears = ears
         self._clock = clock
         self._address = address
-        self._silent_s = silent_s
 
     async def off(self, devices: Sequence[Device], journal: Journal) -> Ending:
         """Switch a host off and make sure of it; `Proven` is not written down yet."""
@@ -122,16 +119,12 @@ class Rounds:
         Beats that were on their way are waited for: a host that beat just now is silent only
         after a while.
         """
-        gives_up_at = self._clock.monotonic() + 2 * self._silent_s
-        while self._heard_ago(node) < self._silent_s:
+        gives_up_at = self._clock.monotonic() + 2 * self._ears.silent_after_s
+        while self._ears.beats(node):
             if self._clock.monotonic() >= gives_up_at:
                 return "it beats"
             await asyncio.sleep(POLL_S)
         return await self._witness.accepts(self._address(node), ACCEPT_S)
-
-    def _heard_ago(self, node: str) -> float:
-        pulse = self._ears.pulses.get(node)
-        return float("inf") if pulse is None else self._clock.monotonic() - pulse.heard_at
 
 
 def _words(answer: Answer) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -60,7 +60,7 @@ class Host(Base):
     waking: Mapped[bool] = mapped_column(default=False)
     """It is off and was switched on."""
     spared_until: Mapped[datetime | None]
-    """Until then its silence does not make it down (`returning`)."""
+    """Until then it has time to come back (`detector.State.spared_until`)."""
 
     def change(
         self, health: Health, sequence: int, since: datetime, reason: str, *, probation: bool
@@ -80,12 +80,10 @@ class Host(Base):
         """What is written of its lease."""
         return Written(self.armed, self.agent_id, self.armed_sequence)
 
-    def spared(self, now: datetime, at_most: timedelta) -> bool:
-        """Whether it still has time to come back.
-
-        Never for longer than ``at_most``, whatever the clock said of who wrote it.
-        """
-        return self.spared_until is not None and now < self.spared_until <= now + at_most
+    def spared(self, now: datetime) -> bool:
+        """Whether it still has time to come back. How long at most, whatever the clock said of who
+        wrote it, is seen to by who watches it."""
+        return self.spared_until is not None and now < self.spared_until
 
     def remove(self, now: datetime, by: str) -> None:
         """Watch it no more. Raises `Conflict` (``ha.host-beats``) while it beats.

@@ -48,9 +48,14 @@ class Incidents:
         chosen = sa.select(Incident).where(Incident.node == node, Incident.state.in_(UNFENCED))
         return (await self._session.scalars(chosen.with_for_update())).one_or_none()
 
-    async def fenced_since(self, node: str, since: datetime) -> bool:
-        """Whether a host was fenced at ``since`` or later."""
-        found = sa.select(Incident.id).where(Incident.node == node, Incident.fenced_at >= since)
+    async def fenced_since(self, node: str, agent_id: UUID | None, since: datetime | None) -> bool:
+        """Whether this run of a host's agent was fenced at ``since`` or later; no where either is
+        not known. The time alone does not tell: whoever wrote it may have had another clock."""
+        if agent_id is None or since is None:
+            return False
+        found = sa.select(Incident.id).where(
+            Incident.node == node, Incident.agent_id == agent_id, Incident.fenced_at >= since
+        )
         return (await self._session.scalar(found.limit(1))) is not None
 
     async def page(
