@@ -44,15 +44,17 @@ requirements: ## pin every dependency again
 
 # --- tests and rules ----------------------------------------------------------------------------
 
-# QEMU and libvirt under a busy machine fail in ways that say nothing of ours.
-ALONE := tests/integration/host_agent tests/integration/guest tests/e2e
+# They read the screens of emulated guests, which need the processors for themselves.
+ALONE := tests/integration/guest tests/e2e
+# With ARGS one of two runs may have nothing to do; pytest ends with 5 then.
+NOTHING_OR = $(if $(ARGS),|| [ $$? -eq 5 ])
 SHARED := tests/unit tests/contract $(filter-out $(ALONE), $(wildcard tests/integration/*))
 
 .PHONY: test
 test: $(VENV) ## the tests, on real servers, guests and screens (the long failures: make chaos)
 	@deploy/lab/packages
-	$(PY) -m pytest -q -n 3 --dist worksteal $(SHARED) $(ARGS)
-	$(PY) -m pytest -q -m "not chaos" $(ALONE) $(ARGS)
+	$(PY) -m pytest -q -n 3 --dist worksteal $(SHARED) $(ARGS) $(NOTHING_OR)
+	$(PY) -m pytest -q -m "not chaos" $(ALONE) $(ARGS) $(NOTHING_OR)
 
 .PHONY: chaos
 chaos: $(VENV) ## every way in which hosts and managers fail, on the lab: half an hour

@@ -72,7 +72,11 @@ def create(
     ] = None,
     repeat_after: Annotated[
         int | None,
-        typer.Option(min=0, help="Seconds until what nobody took is told again; 0: never."),
+        typer.Option(
+            min=0,
+            help="Seconds until an alert that nobody has acknowledged, of severity alert, is told "
+            "again; 0: never.",
+        ),
     ] = None,
     output: Output = None,
 ) -> None:
