@@ -550,6 +550,16 @@ async def test_reminders_come_until_somebody_acknowledges(rig: Rig, web: WebServ
 # --- the interface ---------------------------------------------------------------------------
 
 
+async def test_a_channel_is_made_once_for_one_key(rig: Rig, web: WebServer) -> None:
+    body, key = {"name": "hook", "target": web.target}, {"Idempotency-Key": "k"}
+    made = await rig.admin.post("/api/v1/ha/channels", json=body, headers=key)
+    again = await rig.admin.post("/api/v1/ha/channels", json=body, headers=key)
+    assert (again.status_code, again.json()) == (201, made.json())
+    other = await rig.admin.post("/api/v1/ha/channels", json={**body, "name": "other"}, headers=key)
+    assert other.json()["code"] == "idempotency.key-reused"
+    assert (await rig.admin.get("/api/v1/ha/channels")).json()["total"] == 1
+
+
 async def test_channels_are_made_shown_changed_and_removed(rig: Rig, web: WebServer) -> None:
     body = {"name": "operators", "target": web.target | {"secret": "s3cr3t-of-sixteen"}}
     made = (await rig.admin.post("/api/v1/ha/channels", json=body)).json()

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Final
 
-from roost_common import log
+from roost_common import idempotency, log
 from roost_common.bus import Bus, Subscription
 from roost_common.clock import Clock, SystemClock
 from roost_common.db import Database
@@ -84,6 +84,7 @@ async def build(
             await Incidents(transaction.session).prune(older)
             await Desktops(transaction.session).prune(clock.now() - INBOX_KEPT)
             await Notifications(transaction.session).prune(limit)
+            await idempotency.forget(transaction, clock.now() - idempotency.KEPT)
 
     async def release() -> None:
         try:

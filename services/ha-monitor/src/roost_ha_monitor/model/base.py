@@ -7,6 +7,7 @@ from enum import StrEnum
 import sqlalchemy as sa
 
 from roost_common import db
+from roost_common.idempotency import add_idempotency_table
 from roost_common.lease import add_lease_table
 from roost_common.outbox import add_message_tables
 
@@ -20,6 +21,7 @@ class Base(db.Base):
 
 add_message_tables(Base.metadata)
 add_lease_table(Base.metadata)
+add_idempotency_table(Base.metadata)
 
 
 def text_enum(kind: type[StrEnum], length: int = 16) -> sa.Enum:

@@ -8,10 +8,11 @@ from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Query
 
+from roost_common import idempotency
 from roost_common.clock import Clock
 from roost_common.contracts.alert import Severity
 from roost_common.errors import Invalid
-from roost_common.http import Admin, Page, PageQuery, Paging, encode_cursor
+from roost_common.http import Admin, IdempotencyKey, Page, PageQuery, Paging, encode_cursor
 from roost_common.outbox import UnitOfWork
 from roost_ha_monitor.notifications.courier import TRY_S
 from roost_ha_monitor.notifications.model import Channel, State
@@ -51,11 +52,23 @@ class NotificationsApi:
         more = len(rows) > paging.limit
         return Page(items=items, next=encode_cursor(items[-1].name) if more else None, total=total)
 
-    async def create_channel(self, _who: Admin, wanted: ChannelWanted) -> ChannelView:
+    async def create_channel(
+        self, who: Admin, wanted: ChannelWanted, key: IdempotencyKey = None
+    ) -> ChannelView:
         """Tell somebody else too, from the next alert on. 409 when the name is taken."""
         async with self._unit() as transaction:
             channels = Channels(transaction.session)
             channel = Channel(id=uuid4(), secrets=None)
+            earlier = await idempotency.claim(
+                transaction,
+                actor=str(who.id),
+                key=key,
+                request=wanted,
+                resource_id=channel.id,
+                now=self._clock.now(),
+            )
+            if earlier is not None:
+                return ChannelView.of(await channels.get(str(earlier)))
             await channels.take_name(wanted.name, channel.id)
             _fill(channel, wanted, self._sealer)
             await channels.add(channel)
