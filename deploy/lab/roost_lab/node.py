@@ -93,8 +93,7 @@ class Node:
             Program(
                 LIBVIRTD,
                 (
-                    *("/bin/sh", "-c", '"$0"; exec "$@"'),
-                    *(str(paths.repository / "deploy/host/forget-unstarted"),),
+                    str(paths.repository / "deploy/host/forget-unstarted"),
                     *(str(find(LIBVIRTD)), "--listen"),
                 ),
                 paths.log(f"{self.name}-{LIBVIRTD}"),

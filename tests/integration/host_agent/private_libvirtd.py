@@ -32,8 +32,7 @@ set +e
 while read -r command; do
   case "$command" in
     start) rm -f "$BASE/sock/"*
-      "$BEFORE"
-      libvirtd $LISTEN -f /etc/libvirt/libvirtd.conf -p /run/libvirtd.pid & ;;
+      "$BEFORE" libvirtd $LISTEN -f /etc/libvirt/libvirtd.conf -p /run/libvirtd.pid & ;;
     stop) kill "$!" ;;
     kill) kill -9 "$!" ;;
   esac
