@@ -109,7 +109,8 @@ def test_a_frozen_agents_desktop_is_killed(node: Node) -> None:
     agent.send_signal(signal.SIGSTOP)
     wait_killed(domain)
     assert domain.returncode == -signal.SIGKILL
-    (line,) = node.said("guard.killed")
+    # It kills first and tells afterwards.
+    (line,) = wait_until(lambda: node.said("guard.killed"), "it says so")
     assert (line["id"], line["pid"]) == (str(uuid), domain.pid)
     assert float(str(line["late_s"])) >= 0, "not before the lease had ended"
     # What is not on the list runs on, and so does the agent, which the guard knows nothing of.
