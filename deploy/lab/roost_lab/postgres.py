@@ -13,7 +13,7 @@ from roost_lab.process import Daemon, as_user, dies_with_starter, find, give_to,
 
 SUPERUSER = "roost"
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-"""A crash of the machine may lose everything; a crash of PostgreSQL loses nothing."""
+"""A crash of the machine may lose everything, one of PostgreSQL what it committed just before."""
 _NAME = re.compile(r"[a-z_][a-z0-9_]*")
 
 

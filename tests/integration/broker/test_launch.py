@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
+import sqlalchemy as sa
 from tests.polling import eventually
 
 from roost_common.contracts.desktop import DesktopState, ReimageDesktop
@@ -208,8 +210,6 @@ async def test_places_in_the_queue(site: Any) -> None:
 
 
 async def test_who_went_away_does_not_hold_up_the_others(site: Any) -> None:
-    import sqlalchemy as sa
-
     async def asked_before(launch_id: str, seconds: int) -> None:
         statement = sa.text(
             f"update launches set polled_at = polled_at - interval '{seconds} s'"
@@ -245,6 +245,37 @@ async def test_who_went_away_does_not_hold_up_the_others(site: Any) -> None:
     await asked_before(made.json()["launch_id"], 121)
     repeated = await site.http.post("/api/v1/launch", headers=headers, json={"pool": "win"})
     assert repeated.status_code == 202, repeated.text
+
+
+class SlowClock:
+    """Every look at it takes eight seconds."""
+
+    def __init__(self) -> None:
+        self.passed = timedelta()
+
+    def now(self) -> datetime:
+        self.passed += timedelta(seconds=8)
+        return datetime.now(UTC) + self.passed
+
+
+async def test_who_asks_in_the_last_moment_has_the_place_still(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After two minutes without a database everybody comes back at once, and that takes a while."""
+    await site.template()
+    ann = await site.user("ann")
+    site.inventory.holding = True
+    await site.pool(users=("ann",), max=1, spare=1)
+    first = (await site.launch(ann, pool="win")).json()["launch_id"]
+    async with site.broker.unit_of_work() as transaction:
+        await transaction.session.execute(
+            sa.text("update launches set polled_at = polled_at - interval '110 s'")
+        )
+    clock = SlowClock()
+    monkeypatch.setattr(site.broker.launching._decision, "_clock", clock)
+    again = await site.launch(ann, pool="win")
+    assert (again.status_code, again.json()["launch_id"]) == (202, first)
+    assert clock.passed > timedelta(seconds=15), "every look at it took some of the time"
 
 
 async def test_a_storm_is_served_in_order(site: Any) -> None:

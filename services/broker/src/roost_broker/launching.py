@@ -83,6 +83,12 @@ class Launching:
             step = await self._decision.look(transaction, user_id, launch_id)
         return await self._finish(user_id, step)
 
+    async def go_on(self, user_id: UUID, launch_id: UUID) -> Ready | Queued:
+        """`again` for who has been waiting in the same request."""
+        async with self._unit() as transaction:
+            step = await self._decision.go_on(transaction, user_id, launch_id)
+        return await self._finish(user_id, step)
+
     # --- the ticket ---------------------------------------------------------------------------
 
     async def _finish(self, user_id: UUID, step: Step, *, last: bool = False) -> Ready | Queued:
@@ -107,7 +113,7 @@ class Launching:
                     error.code, error.text, retry_after_s=RETRY_AFTER_S, **error.fields
                 ) from error
             async with self._unit() as transaction:
-                second = await self._decision.look(transaction, user_id, step.launch_id)
+                second = await self._decision.go_on(transaction, user_id, step.launch_id)
             return await self._finish(user_id, second, last=True)
         metrics.LAUNCHES.labels("ready").inc()
         logger.info(
