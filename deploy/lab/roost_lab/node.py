@@ -65,6 +65,10 @@ class Node:
             libvirt_conf.libvirtd(self.address, self.host_uuid)
         )
         (etc / "libvirt/qemu.conf").write_text(libvirt_conf.qemu(self.spice_certs))
+        hook = etc / "libvirt/hooks/qemu"
+        hook.parent.mkdir(exist_ok=True)
+        hook.write_text(libvirt_conf.GUESTS_LAST)
+        hook.chmod(0o755)
         hosts = "".join(f"{node.address} {node.name}\n" for node in self._site.nodes)
         (etc / "hosts").write_text(f"127.0.0.1 localhost\n{hosts}")
         authority.issue(
