@@ -219,13 +219,15 @@ with (home / "log").open("a") as log:
     log.write(f"{{given.get('way', '')}} {{action}} {{plug}}\\n")
 power = home / f"power-{{plug}}"
 behaviour = home / f"way-{{given.get('way', '')}}"
-how = behaviour.read_text() if behaviour.exists() else "works"
-if how == "hangs" and action != "status":
-    # It hangs, but does not outlive whoever started it: that one may have been killed.
-    parent, ends = os.getppid(), time.monotonic() + 120
-    while os.getppid() == parent and time.monotonic() < ends:
-        time.sleep(0.2)
-    sys.exit(1)
+def told():
+    return behaviour.read_text() if behaviour.exists() else "works"
+parent, ends = os.getppid(), time.monotonic() + 120
+while action != "status" and told() == "hangs":
+    # It does not outlive whoever started it: that one may have been killed.
+    if os.getppid() != parent or time.monotonic() > ends:
+        sys.exit(1)
+    time.sleep(0.05)
+how = told()
 if how == "denies" or (how == "fails" and action != "status"):
     print("login with " + given.get("password", "") + " refused", file=sys.stderr)
     sys.exit(3)
@@ -233,8 +235,6 @@ if action == "status":
     state = power.read_text() if power.exists() else "on"
     print("Status: " + state.upper())
     sys.exit(0 if state == "on" else 2)
-if how == "slow":
-    time.sleep(1.5)
 if how != "lies":
     power.write_text(action)
 print("Success")
@@ -252,7 +252,7 @@ class FakeFenceAgents:
         agent.chmod(0o755)
 
     def behave(self, way: str, how: str) -> None:
-        """works, slow, fails (to switch), denies (everything), hangs (when it switches), lies."""
+        """works, fails (to switch), denies (everything), lies, hangs (until told otherwise)."""
         (self.directory / f"way-{way}").write_text(how)
 
     def power(self, plug: str) -> str:

@@ -27,7 +27,6 @@ async def order(site: Any, power: HostPower, number: int, agent_id: Any = None) 
 
 async def test_a_host_is_switched_off_and_woken_and_nobody_is_called(site: Any) -> None:
     node = site.node("kvm1")
-    site.agents.behave("", "slow")
     async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
         node.live()
         await site.heard("kvm1", "up")

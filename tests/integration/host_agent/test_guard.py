@@ -13,6 +13,7 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
+from tests.integration.host_agent.node import NodeProcesses
 from tests.polling import wait_until
 
 from roost_host_agent import lease_file
@@ -37,43 +38,23 @@ def wait_killed(process: subprocess.Popen[bytes]) -> None:
     wait_until(lambda: process.poll() is not None, "it is killed")
 
 
-class Node:
-    """A lease file, and processes that end with the test."""
-
-    def __init__(self, path: Path, stack: ExitStack) -> None:
-        self.path = path
-        self.log = path.with_name("guard.log")
-        self._stack = stack
-
-    def start(self, *argv: str, executable: str | None = None) -> subprocess.Popen[bytes]:
-        with self.log.open("ab") as log:
-            process = subprocess.Popen(argv, executable=executable, stderr=log)
-        self._stack.callback(process.wait)
-        self._stack.callback(process.kill)
-        return process
+class Node(NodeProcesses):
+    """A guard, and what it watches."""
 
     def guard(self) -> subprocess.Popen[bytes]:
         """Returns when it watches."""
-        file = str(self.path)
-        guard = self.start(sys.executable, "-m", "roost_host_agent.guard", "--lease-file", file)
-        wait_until(lambda: lease_file.is_guarded(self.path, boot_time()), "the guard watches")
+        guard = self.module("roost_host_agent.guard", "--lease-file", str(self.lease))
+        wait_until(lambda: lease_file.is_guarded(self.lease, boot_time()), "the guard watches")
         return guard
 
-    def domain(self, uuid: UUID) -> subprocess.Popen[bytes]:
-        """Something that looks like its QEMU process."""
-        code = "import time; time.sleep(600)"
-        return self.start(
-            "qemu-system-x86_64", "-c", code, "-uuid", str(uuid), executable=sys.executable
-        )
-
-    def lease(self, left_s: float | None, *uuids: UUID) -> None:
+    def write_lease(self, left_s: float | None, *uuids: UUID) -> None:
         deadline = None if left_s is None else boot_time() + left_s
         domains = tuple(GuardedDomain(str(uuid), f"d-{uuid}") for uuid in uuids)
-        lease_file.write(self.path, LeaseFile("run", deadline, domains))
+        lease_file.write(self.lease, LeaseFile("run", deadline, domains))
 
     def holds(self) -> bool:
         """Whether the lease has not ended."""
-        lease = lease_file.read(self.path)
+        lease = lease_file.read(self.lease)
         return lease is not None and not lease.ended(boot_time())
 
     def polls(self, times: int) -> None:
@@ -86,24 +67,24 @@ class Node:
         wait_until(lambda: self._sign() != before, "it polls")
 
     def _sign(self) -> str:
-        return self.path.with_name("lease.json.guard").read_text()
+        return self.lease.with_name("lease.json.guard").read_text()
 
     def said(self, event: str) -> list[dict[str, object]]:
-        lines = [json.loads(line) for line in self.log.read_text().splitlines()]
+        lines = [json.loads(line) for line in self.log.splitlines()]
         return [line for line in lines if line["event"] == event]
 
 
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Node]:
     with ExitStack() as stack:
-        yield Node(tmp_path / "lease.json", stack)
+        yield Node(tmp_path, stack)
 
 
 def test_a_frozen_agents_desktop_is_killed(node: Node) -> None:
     uuid = uuid4()
     domain, other = node.domain(uuid), node.domain(uuid4())
-    agent = node.start(sys.executable, "-c", AGENT, str(node.path), str(uuid))
-    wait_until(node.path.exists, "the agent holds a lease")
+    agent = node.start(sys.executable, "-c", AGENT, str(node.lease), str(uuid))
+    wait_until(node.lease.exists, "the agent holds a lease")
     node.guard()
     wait_until(lambda: node.said("guard.started"), "it has begun")
     agent.send_signal(signal.SIGSTOP)
@@ -125,16 +106,16 @@ def test_a_frozen_agents_desktop_is_killed(node: Node) -> None:
 
 def test_it_goes_on_killing_until_there_is_a_newer_lease(node: Node) -> None:
     uuid = uuid4()
-    node.lease(-1, uuid)
+    node.write_lease(-1, uuid)
     node.guard()
     for _ in range(3):
         domain = node.domain(uuid)
         wait_killed(domain)
-    node.lease(60, uuid)
+    node.write_lease(60, uuid)
     node.polls(2)
     domain = node.domain(uuid)
     node.polls(2)
-    node.lease(None, uuid)
+    node.write_lease(None, uuid)
     node.polls(2)
     assert domain.poll() is None
 
@@ -143,19 +124,19 @@ def test_it_goes_on_killing_until_there_is_a_newer_lease(node: Node) -> None:
 def test_a_lease_file_that_is_lost_ends_nothing_later(node: Node, trouble: str) -> None:
     uuid = uuid4()
     domain = node.domain(uuid)
-    node.lease(2, uuid)
+    node.write_lease(2, uuid)
     node.guard()
     if trouble == "gone":
-        node.path.unlink()
+        node.lease.unlink()
     else:
-        node.path.write_text("{")
+        node.lease.write_text("{")
     wait_killed(domain)
 
 
 def test_a_guard_that_is_killed_and_comes_back_goes_on(node: Node) -> None:
     uuid = uuid4()
     domain = node.domain(uuid)
-    node.lease(1, uuid)
+    node.write_lease(1, uuid)
     first = node.guard()
     first.kill()
     first.wait()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from tests.integration.host_agent.node import NodeProcesses
 from tests.integration.host_agent.test_agent import Listener, listener, settings
 from tests.polling import eventually
 from tests.unit.host_agent.hypervisor_contract import wanted
@@ -187,58 +186,29 @@ async def test_as_a_service_it_leaves_with_a_status_of_its_own(
         ):
             await armed(listener)
             monitor.grants_to.clear()
-            await asyncio.sleep(60)  # cut short by the end of the service
+            async with asyncio.timeout(60):
+                await asyncio.Event().wait()  # cut short by the end of the service
     assert ended.group_contains(LeaseEnded)
     assert left == [LEASE_ENDED]
 
 
-class Node:
-    """The agent and its guard as processes, and what looks like a QEMU process."""
-
-    def __init__(self, path: Path, amqp_url: str, stack: ExitStack) -> None:
-        self.lease = path / "lease.json"
-        self._log = path / "log"
-        self._stack = stack
-        found = settings(amqp_url)
-        self._environment = os.environ | {
+@pytest.fixture
+def node(tmp_path: Path, amqp_url: str) -> Iterator[NodeProcesses]:
+    with ExitStack() as stack:
+        environment = os.environ | {
             "ROOST_HOST_AGENT_NODE": "node-a",
             "ROOST_HOST_AGENT_AMQP_URL": amqp_url,
             "ROOST_HOST_AGENT_ADDRESS": "127.0.0.1",
-            "ROOST_HOST_AGENT_LISTEN": found.listen,
+            "ROOST_HOST_AGENT_LISTEN": settings(amqp_url).listen,
             "ROOST_HOST_AGENT_DRIVER": "fake",
-            "ROOST_HOST_AGENT_LEASE_FILE": str(self.lease),
+            "ROOST_HOST_AGENT_LEASE_FILE": str(tmp_path / "lease.json"),
             "ROOST_HOST_AGENT_LEASE_S": "10",
         }
-
-    def start(self, *argv: str, executable: str | None = None) -> subprocess.Popen[bytes]:
-        with self._log.open("ab") as log:
-            process = subprocess.Popen(
-                argv, executable=executable, env=self._environment, stderr=log
-            )
-        self._stack.callback(process.wait)
-        self._stack.callback(process.kill)
-        return process
-
-    def module(self, name: str) -> subprocess.Popen[bytes]:
-        return self.start(sys.executable, "-m", name)
-
-    def domain(self, uuid: UUID) -> subprocess.Popen[bytes]:
-        argv = ("qemu-system-x86_64", "-c", "import time; time.sleep(600)", "-uuid", str(uuid))
-        return self.start(*argv, executable=sys.executable)
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text()
-
-
-@pytest.fixture
-def node(tmp_path: Path, amqp_url: str) -> Iterator[Node]:
-    with ExitStack() as stack:
-        yield Node(tmp_path, amqp_url, stack)
+        yield NodeProcesses(tmp_path, stack, environment)
 
 
 async def test_a_frozen_agents_desktops_are_killed_and_it_ends_when_it_thaws(
-    listener: Listener, monitor: Monitor, node: Node
+    listener: Listener, monitor: Monitor, node: NodeProcesses
 ) -> None:
     process = node.module("roost_host_agent")
     node.module("roost_host_agent.guard")
@@ -264,7 +234,7 @@ async def test_a_frozen_agents_desktops_are_killed_and_it_ends_when_it_thaws(
 
 
 async def test_it_ends_at_once_and_quietly_when_it_is_told_to(
-    listener: Listener, node: Node
+    listener: Listener, node: NodeProcesses
 ) -> None:
     process = node.module("roost_host_agent")
     await eventually(lambda: listener.of(HostReport), "it works")

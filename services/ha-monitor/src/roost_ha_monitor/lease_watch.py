@@ -5,9 +5,8 @@ The node counts from when it *sent* the last beat that was granted, this process
 the meantime was granted before this one began to lead; and while the bus was gone the node was
 promised a whole lease from when it is heard again. Nodes that see in their shared directory that
 all of them are silent hold on together (the agent's `lease`), and let go of that only some time
-after one of them is heard. So the count
-begins at the latest of these, and the margin pays for a node whose clock runs slower and for the
-time that killing takes.
+after one of them is heard. So the count begins at the latest of these, and the margin pays for a
+node whose clock runs slower and for the time that killing takes.
 
 A restart of the agent does not lengthen it: the guard that ends the desktops is a process of its
 own and counts on.
@@ -49,10 +48,9 @@ def due(
     """From when on the lease is sure to be over, as monotonic time; None: it never is.
 
     ``observing_since``: since when this copy has heard hosts that share the node's directory,
-    without a break. The lease counts
-    only where the last beat said that the node holds an armed grant, this copy heard that beat
-    itself, and the row knows of no later run, of no disarming, and of no arming anew since that
-    beat.
+    without a break. The lease counts only where the last beat said that the node holds an armed
+    grant, this copy heard that beat itself, and the row knows of no later run, of no disarming,
+    and of no arming anew since that beat.
     """
     if pulse is None or observing_since is None or leading_since is None:
         return None

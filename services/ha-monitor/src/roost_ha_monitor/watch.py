@@ -148,13 +148,13 @@ class Watch:
     ) -> dict[str, State]:
         """Who is given time to come back has it from now. Who is up again needs none any more."""
         given = returning.given_time(_healths(before), _healths(states))
-        until = now + self._policy.return_s
+        until = {
+            node: now + self._policy.return_s if node in given else float("-inf")
+            for node, state in states.items()
+            if node in given or (state.health is Health.UP and self._ears.beats(node))
+        }
         return {
-            node: replace(state, spared_until=until)
-            if node in given
-            else replace(state, spared_until=float("-inf"))
-            if state.health is Health.UP and self._ears.beats(node)
-            else state
+            node: replace(state, spared_until=until.get(node, state.spared_until))
             for node, state in states.items()
         }
 
