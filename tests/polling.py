@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import NoReturn, TypeVar, overload
+from typing import TypeVar, overload
 
 T = TypeVar("T")
 What = str | Callable[[], str]
 
 PAUSE_S = 0.02
 """Between an answer and the next question; longer where a question costs those who are asked."""
+PATIENCE = 0.05
+"""Of the time waited so far: a question costs the processor for which those who are asked wait."""
 
 
 @overload
@@ -37,16 +39,14 @@ async def eventually(
     """The first true answer, of a coroutine or a plain function; `AssertionError` when there is
     none after ``within`` seconds."""
     __tracebackhide__ = True
-    deadline = time.monotonic() + within
+    began = time.monotonic()
     while True:
         answer = question()
         if isinstance(answer, Awaitable):
             answer = await answer
         if answer:
             return answer
-        if time.monotonic() >= deadline:
-            _fail(what, within)
-        await asyncio.sleep(pause)
+        await asyncio.sleep(_pause(what, began, within, pause))
 
 
 def wait_until(
@@ -58,15 +58,18 @@ def wait_until(
 ) -> T:
     """`eventually` without an event loop."""
     __tracebackhide__ = True
-    deadline = time.monotonic() + within
+    began = time.monotonic()
     while True:
         if answer := question():
             return answer
-        if time.monotonic() >= deadline:
-            _fail(what, within)
-        time.sleep(pause)
+        time.sleep(_pause(what, began, within, pause))
 
 
-def _fail(what: What, within: float) -> NoReturn:
+def _pause(what: What, began: float, within: float, least: float) -> float:
+    """Seconds until the next question; `AssertionError` where there is no time for one."""
     __tracebackhide__ = True
-    raise AssertionError(f"not within {within:g} s: {what if isinstance(what, str) else what()}")
+    waited = time.monotonic() - began
+    if waited >= within:
+        words = what if isinstance(what, str) else what()
+        raise AssertionError(f"not within {within:g} s: {words}")
+    return max(least, PATIENCE * waited)

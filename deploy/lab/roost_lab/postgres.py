@@ -12,7 +12,12 @@ from roost_lab.errors import LabError
 from roost_lab.process import Daemon, as_user, dies_with_starter, find, give_to, run, wait_for
 
 SUPERUSER = "roost"
-_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+_FAST = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "max_wal_size": "128MB",
+}
 """A crash of the machine may lose everything, one of PostgreSQL what it committed just before."""
 _NAME = re.compile(r"[a-z_][a-z0-9_]*")
 

@@ -128,6 +128,8 @@ class RabbitServer:
     def environment(self) -> dict[str, str]:
         """The whole environment of the server, of epmd and of rabbitmqctl."""
         loopback = "-kernel inet_dist_use_interface {127,0,0,1}"
+        # Idle Erlang schedulers must not spin on a small machine: erl(1), +sbwt.
+        idle = "+sbwt none +sbwtdcpu none +sbwtdio none"
         return {
             "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/usr/bin:/sbin:/bin",
             "LC_ALL": "C.UTF-8",
@@ -141,9 +143,7 @@ class RabbitServer:
             "RABBITMQ_CONFIG_FILE": str(self.root / "rabbitmq.conf"),
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.root / "enabled_plugins"),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": loopback,
-            # One scheduler's worth of work: idle Erlang schedulers must not spin on a small
-            # machine.
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"{loopback} {idle}",
             "RABBITMQ_SCHEDULER_BIND_TYPE": "u",
             "ERL_EPMD_PORT": str(self.epmd_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",

@@ -13,8 +13,10 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from argon2 import PasswordHasher
 from tests.polling import eventually
 
+from roost_broker import passwords
 from roost_broker.bootstrap import build
 from roost_broker.migrations import MIGRATIONS
 from roost_broker.settings import Settings
@@ -416,6 +418,13 @@ class Site:
 
         async with self.broker.unit_of_work() as transaction:
             return await transaction.session.scalar(sa.text(statement))
+
+
+@pytest.fixture
+def cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that log on only to do something else: half a dozen hashes of 35 ms each."""
+    cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    monkeypatch.setattr(passwords, "_HASHER", cheap)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from tests.polling import eventually
 from roost_common.contracts.desktop import DesktopState, ReimageDesktop
 from roost_common.contracts.session import SessionEnded, SessionRequested
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("cheap_hashes")]
 
 
 async def test_a_running_desktop_is_opened_at_once(ready_site: Any) -> None:

@@ -20,7 +20,7 @@ from roost_common.contracts.host import GuestSize, PlacementLimitsChanged
 from roost_common.contracts.session import PoolChanged
 from roost_common.contracts.template import TemplateDeleted
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("cheap_hashes")]
 
 
 async def test_a_pool_fills_and_says_so(site: Any) -> None:

@@ -22,7 +22,7 @@ from roost_common.contracts.desktop import (
 from roost_common.contracts.migration import DesktopMigrated
 from roost_common.contracts.session import SessionDisconnected, SessionEnded
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("cheap_hashes")]
 
 
 def lost(view: DesktopView) -> DesktopStopped:

@@ -25,7 +25,7 @@ from roost_common.contracts.session import (
     SessionEnded,
 )
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("cheap_hashes")]
 
 
 async def opened(site: Any, who: dict[str, str]) -> tuple[str, UUID, UUID]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
 from datetime import timedelta
 from typing import Final
+from uuid import UUID
 
 from roost_common import idempotency
 from roost_common.errors import NotFound, Outage
@@ -60,7 +60,7 @@ class Duties:
             return
         async with self._unit() as transaction:
             domains = await StorageDomains(transaction.session).all()
-        await asyncio.gather(*(self._watch(self._storage.watch(domain.id)) for domain in domains))
+        await asyncio.gather(*(self._watch(domain.id) for domain in domains))
 
     async def announce(self) -> None:
         """Say again which versions are ready: an event said before a consumer's queue existed,
@@ -85,9 +85,8 @@ class Duties:
         """One pass of the reaper."""
         return self._lease.held and await self._reaper.pass_once()
 
-    @staticmethod
-    async def _watch(look: Awaitable[None]) -> None:
+    async def _watch(self, domain_id: UUID) -> None:
         try:
-            await look
+            await self._storage.watch(domain_id)
         except NotFound:
             return  # forgotten meanwhile
