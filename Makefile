@@ -53,7 +53,7 @@ SHARED := tests/unit tests/contract $(filter-out $(ALONE), $(wildcard tests/inte
 .PHONY: test
 test: $(VENV) ## the tests, on real servers, guests and screens (the long failures: make chaos)
 	@deploy/lab/packages
-	$(PY) -m pytest -q -n 3 --dist worksteal $(SHARED) $(ARGS) $(NOTHING_OR)
+	$(PY) -m pytest -q -n 4 --dist worksteal $(SHARED) $(ARGS) $(NOTHING_OR)
 	$(PY) -m pytest -q -m "not chaos" $(ALONE) $(ARGS) $(NOTHING_OR)
 
 .PHONY: chaos
