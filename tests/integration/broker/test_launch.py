@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -248,14 +249,15 @@ async def test_who_went_away_does_not_hold_up_the_others(site: Any) -> None:
 
 
 class SlowClock:
-    """Every look at it takes eight seconds."""
+    """Every look at it takes ``step_s``."""
 
-    def __init__(self) -> None:
-        self.passed = timedelta()
+    def __init__(self, step_s: int) -> None:
+        self._step = timedelta(seconds=step_s)
+        self._passed = timedelta()
 
     def now(self) -> datetime:
-        self.passed += timedelta(seconds=8)
-        return datetime.now(UTC) + self.passed
+        self._passed += self._step
+        return datetime.now(UTC) + self._passed
 
 
 async def test_who_asks_in_the_last_moment_has_the_place_still(
@@ -267,15 +269,39 @@ async def test_who_asks_in_the_last_moment_has_the_place_still(
     site.inventory.holding = True
     await site.pool(users=("ann",), max=1, spare=1)
     first = (await site.launch(ann, pool="win")).json()["launch_id"]
-    async with site.broker.unit_of_work() as transaction:
-        await transaction.session.execute(
-            sa.text("update launches set polled_at = polled_at - interval '110 s'")
-        )
-    clock = SlowClock()
-    monkeypatch.setattr(site.broker.launching._decision, "_clock", clock)
+    monkeypatch.setattr(site.broker.launching._decision, "_clock", SlowClock(100))
     again = await site.launch(ann, pool="win")
     assert (again.status_code, again.json()["launch_id"]) == (202, first)
-    assert clock.passed > timedelta(seconds=15), "every look at it took some of the time"
+
+
+async def test_who_waits_in_a_request_has_the_place_however_long_that_takes(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site.template()
+    ann = await site.user("ann")
+    site.inventory.holding = True
+    await site.pool(users=("ann",), max=1, spare=1)
+    monkeypatch.setattr(site.broker.launching._decision, "_clock", SlowClock(200))
+    waiting = asyncio.create_task(site.launch(ann, wait=60, pool="win"))
+    await eventually(partial(site.sql, "select count(*) from launches"), "it has its place")
+    await site.inventory.resume()
+    answer = await waiting
+    assert answer.status_code == 200, answer.text
+
+
+async def test_who_is_put_back_has_the_place_however_long_that_takes(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site.template()
+    ann = await site.user("ann")
+    await site.pool(users=("ann",), spare=1)
+    await site.settled(free=1)
+    [only] = [v for v in site.inventory.views.values() if v.state is DesktopState.RUNNING]
+    site.inventory.not_running.add(only.boot_id)
+    site.inventory.holding = True
+    monkeypatch.setattr(site.broker.launching._decision, "_clock", SlowClock(200))
+    answer = await site.launch(ann, pool="win")
+    assert (answer.status_code, answer.json()["state"]) == (202, "starting")
 
 
 async def test_a_storm_is_served_in_order(site: Any) -> None:
@@ -401,6 +427,29 @@ async def test_an_idempotency_key(ready_site: Any) -> None:
     assert first.json()["launch_id"] == second.json()["launch_id"]
     other = await site.http.post("/api/v1/launch", headers=headers, json={"new": True})
     assert (other.status_code, other.json()["code"]) == (409, "idempotency.key-reused")
+
+
+async def test_a_key_leads_to_the_launch_that_waited_already(site: Any) -> None:
+    await site.template()
+    ann = await site.user("ann")
+    site.inventory.holding = True
+    await site.pool(users=("ann",), max=3, spare=1, max_per_user=3)
+
+    async def launch(key: str) -> Any:
+        headers = {**ann, "Idempotency-Key": key}
+        wish = {"pool": "win", "new": True}
+        return await site.http.post("/api/v1/launch", headers=headers, json=wish)
+
+    first = (await launch("k1")).json()["launch_id"]
+    assert (await launch("k2")).json()["launch_id"] == first
+    await site.inventory.resume()
+    await site.settled(free=1)
+    ready = await launch("k1")
+    assert (ready.status_code, ready.json()["launch_id"]) == (200, first)
+    # Its answer was lost: the same request means the same desktop, not one more.
+    repeated = await launch("k2")
+    assert (repeated.status_code, repeated.json()["launch_id"]) == (200, first)
+    assert repeated.json()["desktop"] == ready.json()["desktop"]
 
 
 @pytest.mark.parametrize(

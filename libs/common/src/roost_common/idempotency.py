@@ -46,6 +46,15 @@ async def forget(transaction: Transaction, before: datetime) -> None:
     await transaction.session.execute(sa.delete(_KEYS).where(_KEYS.c.created_at < before))
 
 
+async def lead_to(transaction: Transaction, *, actor: str, key: str, resource_id: UUID) -> None:
+    """Bind a key that was claimed to another resource: the one that the request led to."""
+    await transaction.session.execute(
+        sa.update(_KEYS)
+        .where(_KEYS.c.actor == actor, _KEYS.c.key == key, _KEYS.c.resource_id != resource_id)
+        .values(resource_id=resource_id)
+    )
+
+
 async def claim(
     transaction: Transaction,
     *,

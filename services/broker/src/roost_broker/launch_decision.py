@@ -60,7 +60,9 @@ class LaunchDecision:
             # It ended in this moment, and is counted no more.
             situation = await self._situation(transaction, pool, user, new=wish.new)
         if situation.own_launch is not None:
-            return await self.go_on(transaction, user_id, situation.own_launch)
+            launches = Launches(transaction.session, self._abandoned)
+            launch = await launches.attended(situation.own_launch, user_id)
+            return await self._look(transaction, user, launches, launch)
         attempt = Attempt(user, situation.pool, wish.client, why, wish.new, launch_id, None)
         return await self._serve(transaction, attempt, situation, situation.waiting + 1)
 
@@ -69,9 +71,10 @@ class LaunchDecision:
 
         Raises `NotFound` (``launch.unknown``), `Conflict` (``launch.session-ended``).
         """
+        asked_at = self._clock.now()
         user = await Identities(transaction.session).lock_live(user_id)
         launches = Launches(transaction.session, self._abandoned)
-        launch = await launches.of_user(launch_id, user_id, self._clock.now())
+        launch = await launches.of_user(launch_id, user_id, asked_at)
         return await self._look(transaction, user, launches, launch)
 
     async def go_on(self, transaction: Transaction, user_id: UUID, launch_id: UUID) -> Step:

@@ -5,7 +5,6 @@ One transaction decides and records; the ticket is asked of the node after it.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -19,12 +18,13 @@ from roost_broker.launch import Granted, Queued, Ready, Refused, Step, Wish
 from roost_broker.launch_decision import LaunchDecision
 from roost_broker.model import Launch, LaunchState
 from roost_broker.repository.desktops import Desktops
+from roost_broker.repository.launches import UNKNOWN
 from roost_broker.repository.sessions import Sessions
 from roost_common import log
 from roost_common.contracts.session import EndReason
 from roost_common.errors import NotFound, RoostError, Unavailable
-from roost_common.idempotency import claim
-from roost_common.outbox import UnitOfWork
+from roost_common.idempotency import claim, lead_to
+from roost_common.outbox import Transaction, UnitOfWork
 
 logger = log.get_logger(__name__)
 
@@ -68,11 +68,25 @@ class Launching:
                     # Where it came to nothing the first time, it is tried anew, under the same id:
                     # the key leads to what it made in the end.
                     launch_id = earlier
-                    with suppress(NotFound):
-                        step = await self._decision.look(transaction, user_id, earlier)
+                    step = await self._earlier(transaction, user_id, earlier)
             if step is None:
                 step = await self._decision.first(transaction, user_id, wish, launch_id)
+                if key is not None and isinstance(step, Granted | Queued):
+                    # It may be the launch of another request, which waits already.
+                    await lead_to(
+                        transaction, actor=str(user_id), key=key, resource_id=step.launch_id
+                    )
         return await self._finish(user_id, step)
+
+    async def _earlier(
+        self, transaction: Transaction, user_id: UUID, launch_id: UUID
+    ) -> Step | None:
+        try:
+            return await self._decision.look(transaction, user_id, launch_id)
+        except NotFound as error:
+            if error.code != UNKNOWN:
+                raise
+            return None
 
     async def again(self, user_id: UUID, launch_id: UUID) -> Ready | Queued:
         """Answer the same wish once more, with a fresh ticket where there is a desktop.
@@ -137,7 +151,8 @@ class Launching:
                 return False
             await transaction.session.execute(
                 sa.update(Launch)
-                .where(Launch.id == granted.launch_id)
+                # Another request for this launch may have put it back, and gone on with it.
+                .where(Launch.id == granted.launch_id, Launch.session_id == granted.session_id)
                 .values(state=LaunchState.QUEUED.value, session_id=None)
             )
             await self._ending.end(transaction, granted.session_id, EndReason.DESKTOP_STOPPED)

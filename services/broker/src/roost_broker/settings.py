@@ -57,7 +57,8 @@ class Settings(CentralSettings):
         int, Field(ge=1, description="Default of pools: a session without client ends after this")
     ] = 3600
     launch_abandoned_s: Annotated[
-        int, Field(ge=5, description="A launch nobody asks about loses its place after this")
+        int,
+        Field(ge=5, le=3600, description="A launch nobody asks about loses its place after this"),
     ] = 120
     wait_max_s: Annotated[
         int, Field(ge=0, le=600, description="Longest `Prefer: wait` that is honoured")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -13,6 +13,7 @@ from roost_broker.queue import ATTENTIVE_S
 from roost_common.db import AsyncSession
 from roost_common.errors import NotFound
 
+UNKNOWN: Final = "launch.unknown"
 _TIME = sa.DateTime(timezone=True)
 _WAITING = sa.and_(
     Launch.pool_id == sa.bindparam("the_pool"),
@@ -112,4 +113,4 @@ class Launches:
 
 
 def _unknown(launch_id: UUID) -> NotFound:
-    return NotFound("launch.unknown", "There is no launch {launch}.", launch=launch_id)
+    return NotFound(UNKNOWN, "There is no launch {launch}.", launch=launch_id)
