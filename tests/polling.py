@@ -16,7 +16,7 @@ T = TypeVar("T")
 What = str | Callable[[], str]
 
 PAUSE_S = 0.02
-"""Between an answer and the next question; longer where a question costs those who are asked."""
+"""At least, between an answer and the next question; more where one costs those who are asked."""
 PATIENCE = 0.05
 """Of the time waited so far: a question costs the processor for which those who are asked wait."""
 
@@ -72,4 +72,4 @@ def _pause(what: What, began: float, within: float, least: float) -> float:
     if waited >= within:
         words = what if isinstance(what, str) else what()
         raise AssertionError(f"not within {within:g} s: {words}")
-    return max(least, PATIENCE * waited)
+    return min(max(least, PATIENCE * waited), within - waited)

@@ -18,7 +18,8 @@ _FAST = {
     "full_page_writes": "off",
     "max_wal_size": "128MB",
 }
-"""A crash of the machine may lose everything, one of PostgreSQL what it committed just before."""
+"""A crash of the machine may lose everything, one of PostgreSQL what it committed just before; and
+its files stay small enough for memory."""
 _NAME = re.compile(r"[a-z_][a-z0-9_]*")
 
 

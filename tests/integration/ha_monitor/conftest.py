@@ -223,10 +223,10 @@ def told():
     return behaviour.read_text() if behaviour.exists() else "works"
 parent, ends = os.getppid(), time.monotonic() + 120
 while action != "status" and told() == "hangs":
+    time.sleep(0.05)
     # It does not outlive whoever started it: that one may have been killed.
     if os.getppid() != parent or time.monotonic() > ends:
         sys.exit(1)
-    time.sleep(0.05)
 how = told()
 if how == "denies" or (how == "fails" and action != "status"):
     print("login with " + given.get("password", "") + " refused", file=sys.stderr)

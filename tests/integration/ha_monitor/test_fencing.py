@@ -220,6 +220,7 @@ async def test_an_off_that_was_sent_is_brought_to_its_end_although_the_host_beat
 ) -> None:
     node = site.node("kvm1")
     site.agents.behave("", "hangs")
+    site.extra = {"fence_switch_timeout_s": 120.0}
     async with administering(site) as admin:
         node.live()
         await site.heard("kvm1", "up")
@@ -275,6 +276,8 @@ async def test_an_administrator_fences_a_host_that_hangs(site: Any) -> None:
 async def test_two_hosts_at_once_are_fenced_side_by_side(site: Any) -> None:
     nodes = [site.node(f"kvm{number}") for number in range(3)]
     site.agents.behave("", "hangs")
+    # Longer than anything here is waited for: one after the other would not do.
+    site.extra = {"fence_switch_timeout_s": 120.0}
     async with administering(site) as admin:
         await live_with_devices(site, admin, nodes)
         for node in nodes[1:]:

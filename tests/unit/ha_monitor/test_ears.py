@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -39,20 +40,30 @@ class Site:
 
     async def second(self, **nodes: UUID | None) -> None:
         """A second passes, in which these beat and this copy hears itself."""
+        for beat in await self._second(nodes):
+            await self._take(beat)
+
+    async def backlog(self, seconds: int, **nodes: UUID | None) -> None:
+        """So many seconds pass, at whose end all that these said in them is heard."""
+        held_up = [beat for _ in range(seconds) for beat in await self._second(nodes)]
+        for beat in held_up:
+            await self._take(beat)
+
+    async def _second(self, nodes: Mapping[str, UUID | None]) -> list[HostBeat]:
         self.clock.passed += 1.0
         self._beats += 1
         await self._take(MonitorBeat(copy_id=self.copy_id, sequence=self._beats))
-        for node, witness in nodes.items():
-            await self._take(
-                HostBeat(
-                    node=node,
-                    agent_id=self._agents.setdefault(node, uuid4()),
-                    sequence=self._beats,
-                    sent_at=self.clock.now(),
-                    libvirt=True,
-                    witness=witness,
-                )
+        return [
+            HostBeat(
+                node=node,
+                agent_id=self._agents.setdefault(node, uuid4()),
+                sequence=self._beats,
+                sent_at=self.clock.now(),
+                libvirt=True,
+                witness=witness,
             )
+            for node, witness in nodes.items()
+        ]
 
     async def _take(self, message: HostBeat | MonitorBeat) -> None:
         envelope = Envelope(
@@ -95,6 +106,15 @@ async def test_hosts_count_together_as_long_as_one_of_them_beats(site: Site) -> 
     assert site.heard_since(HERE) is None
     await site.second(a=HERE)
     assert site.heard_since(HERE) == site.clock.passed
+
+
+async def test_beats_that_were_held_up_and_come_at_once_hide_no_break(site: Site) -> None:
+    for _ in range(20):
+        await site.second(a=HERE)
+    await site.backlog(20, a=HERE)
+    assert site.heard_since(HERE) == site.clock.passed
+    await site.second(a=HERE)
+    assert site.heard_since(HERE) == site.clock.passed - 1
 
 
 async def test_a_host_elsewhere_says_nothing_of_those_that_hold_on_together(site: Site) -> None:

@@ -63,7 +63,8 @@ class Ears:
             pulse = hear(self.pulses.get(message.node), message, now)
             self.pulses[message.node] = pulse
             known = self._heard.get(pulse.witness, Heard())
-            self._heard[pulse.witness] = known.on(pulse.heard_at, self.silent_after_s)
+            # When it came: beats that were held up and come all at once hide no break.
+            self._heard[pulse.witness] = known.on(pulse.arrived_at, self.silent_after_s)
         elif isinstance(message, MonitorBeat) and message.copy_id == self._copy_id:
             self._hearing = self._hearing.heard(now)
 

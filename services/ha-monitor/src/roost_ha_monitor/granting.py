@@ -125,8 +125,8 @@ class Granting:
             if before.armed != leased.armed:
                 logger.info("lease.armed" if leased.armed else "lease.unarmed", node=node)
         self._written |= changed
-        if not self._leading.held:
-            # The database took so long that another copy may lead by now.
+        if self._leading.since != leading_since:
+            # The database took so long that another copy leads by now, or did in between.
             return
         self._granted |= {node: (pulse.agent_id, pulse.sequence) for node, pulse in fresh.items()}
         await asyncio.gather(

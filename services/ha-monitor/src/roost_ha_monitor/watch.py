@@ -67,6 +67,7 @@ class Watch:
         self._agent_silent_after_s = agent_silent_after_s
         self._downed = downed
         self._states: dict[str, State] | None = None
+        self._forgotten = 0
         self._planned: set[str] = set()
         self._open: set[Key] = set()
         self._was_deaf = False
@@ -76,6 +77,7 @@ class Watch:
     def forget(self) -> None:
         """Somebody else changed a host's row: read them all again before judging."""
         self._states = None
+        self._forgotten += 1
 
     def plan_silence(self, nodes: set[str]) -> None:
         """These hosts, and no others, are being switched off on purpose."""
@@ -89,6 +91,7 @@ class Watch:
     async def tick(self) -> None:
         """Judge every host once. Raises `Unavailable` while the database is away."""
         metrics.LEADER.set(self._leading.held)
+        forgotten = self._forgotten
         if self._leading.since is None:
             self._states = None
             self._witness.want({})
@@ -114,7 +117,8 @@ class Watch:
                 logger.warning("detector.overtaken", code=error.code)
                 return
             self._beats.wake()
-        self._states = states
+        # Not what was read or written before somebody else's change.
+        self._states = states if self._forgotten == forgotten else None
         metrics.count_hosts(state.health for state in states.values())
 
     async def write_beats(self) -> None:
