@@ -205,17 +205,19 @@ class Screen:
         with os.fdopen(read) as numbers:
             self.environment = {**os.environ, "DISPLAY": f":{numbers.readline().strip()}"}
         self._viewers: list[subprocess.Popen[str]] = []
+        self._said = folder / f"viewers-{uuid4().hex}.log"
 
     def view(self, vv: str, *options: str) -> subprocess.Popen[str]:
         """Open a ``.vv`` as a launcher does: on the viewer's standard input."""
-        viewer = subprocess.Popen(
-            ["remote-viewer", *options, "-"],
-            env=self.environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+        with self._said.open("a") as said:
+            viewer = subprocess.Popen(
+                ["remote-viewer", *options, "-"],
+                env=self.environment,
+                stdin=subprocess.PIPE,
+                stdout=said,
+                stderr=said,
+                text=True,
+            )
         assert viewer.stdin is not None
         viewer.stdin.write(vv)
         viewer.stdin.close()
@@ -254,7 +256,14 @@ class Screen:
             squeezed = "".join(last.split()).lower()
             return all("".join(word.split()).lower() in squeezed for word in words)
 
-        wait_until(read, lambda: f"{words} on the screen, which shows:\n{last}", within)
+        def instead() -> str:
+            ended = [viewer.poll() for viewer in self._viewers]
+            return (
+                f"{words} on the screen, which shows:\n{last}\nThe viewers ended with {ended} "
+                f"and said:\n{self._said.read_text()}"
+            )
+
+        wait_until(read, instead, within)
         return last
 
     def type(self, text: str) -> None:
