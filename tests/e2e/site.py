@@ -22,8 +22,8 @@ T = TypeVar("T")
 
 
 def word() -> str:
-    """A new name of letters that OCR does not take for others."""
-    return "".join(secrets.choice("abcdehkmnprtuwx") for _ in range(8))
+    """A new name of letters that OCR does not take for others, as it does c and e."""
+    return "".join(secrets.choice("abdhkmptwx") for _ in range(8))
 
 
 def wait_until(question: Callable[[], T | None], what: What, within: float) -> T:
