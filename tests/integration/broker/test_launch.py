@@ -248,6 +248,16 @@ async def test_who_went_away_does_not_hold_up_the_others(site: Any) -> None:
     assert repeated.status_code == 202, repeated.text
 
 
+@pytest.fixture
+async def ann_waits(site: Any) -> Any:
+    """`ann` of ``site`` is the only user of a pool whose only desktop does not come."""
+    await site.template()
+    ann = await site.user("ann")
+    site.inventory.holding = True
+    await site.pool(users=("ann",), max=1, spare=1)
+    return ann
+
+
 class SlowClock:
     """Every look at it takes ``step_s``."""
 
@@ -261,28 +271,20 @@ class SlowClock:
 
 
 async def test_who_asks_in_the_last_moment_has_the_place_still(
-    site: Any, monkeypatch: pytest.MonkeyPatch
+    site: Any, ann_waits: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After two minutes without a database everybody comes back at once, and that takes a while."""
-    await site.template()
-    ann = await site.user("ann")
-    site.inventory.holding = True
-    await site.pool(users=("ann",), max=1, spare=1)
-    first = (await site.launch(ann, pool="win")).json()["launch_id"]
+    first = (await site.launch(ann_waits, pool="win")).json()["launch_id"]
     monkeypatch.setattr(site.broker.launching._decision, "_clock", SlowClock(100))
-    again = await site.launch(ann, pool="win")
+    again = await site.launch(ann_waits, pool="win")
     assert (again.status_code, again.json()["launch_id"]) == (202, first)
 
 
 async def test_who_waits_in_a_request_has_the_place_however_long_that_takes(
-    site: Any, monkeypatch: pytest.MonkeyPatch
+    site: Any, ann_waits: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await site.template()
-    ann = await site.user("ann")
-    site.inventory.holding = True
-    await site.pool(users=("ann",), max=1, spare=1)
     monkeypatch.setattr(site.broker.launching._decision, "_clock", SlowClock(200))
-    waiting = asyncio.create_task(site.launch(ann, wait=60, pool="win"))
+    waiting = asyncio.create_task(site.launch(ann_waits, wait=60, pool="win"))
     await eventually(partial(site.sql, "select count(*) from launches"), "it has its place")
     await site.inventory.resume()
     answer = await waiting

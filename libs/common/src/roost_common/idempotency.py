@@ -50,7 +50,7 @@ async def lead_to(transaction: Transaction, *, actor: str, key: str, resource_id
     """Bind a key that was claimed to another resource: the one that the request led to."""
     await transaction.session.execute(
         sa.update(_KEYS)
-        .where(_KEYS.c.actor == actor, _KEYS.c.key == key, _KEYS.c.resource_id != resource_id)
+        .where(_KEYS.c.actor == actor, _KEYS.c.key == key)
         .values(resource_id=resource_id)
     )
 

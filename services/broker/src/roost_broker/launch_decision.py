@@ -12,7 +12,7 @@ from roost_broker import protocol
 from roost_broker.ending import Moved
 from roost_broker.launch import Client, Granted, Place, Queued, Refused, Step, Wish
 from roost_broker.launch_attempt import Attempt
-from roost_broker.model import Launch, LaunchState
+from roost_broker.model import LaunchState
 from roost_broker.queue import Outlook, Picture, outlook, reason, retry_after_ms
 from roost_broker.repository.desktops import Desktops
 from roost_broker.repository.identities import Identities, Known
@@ -60,34 +60,28 @@ class LaunchDecision:
             # It ended in this moment, and is counted no more.
             situation = await self._situation(transaction, pool, user, new=wish.new)
         if situation.own_launch is not None:
-            launches = Launches(transaction.session, self._abandoned)
-            launch = await launches.attended(situation.own_launch, user_id)
-            return await self._look(transaction, user, launches, launch)
+            return await self._look(transaction, user, situation.own_launch, None)
         attempt = Attempt(user, situation.pool, wish.client, why, wish.new, launch_id, None)
         return await self._serve(transaction, attempt, situation, situation.waiting + 1)
 
-    async def look(self, transaction: Transaction, user_id: UUID, launch_id: UUID) -> Step:
+    async def look(
+        self, transaction: Transaction, user_id: UUID, launch_id: UUID, *, waiting: bool = False
+    ) -> Step:
         """Answer a wish that was answered before.
 
-        Raises `NotFound` (``launch.unknown``), `Conflict` (``launch.session-ended``).
+        ``waiting``: in this very request, so that its user has not given it up, however long that
+        takes. Raises `NotFound` (``launch.unknown``), `Conflict` (``launch.session-ended``).
         """
-        asked_at = self._clock.now()
+        asked_at = None if waiting else self._clock.now()
         user = await Identities(transaction.session).lock_live(user_id)
-        launches = Launches(transaction.session, self._abandoned)
-        launch = await launches.of_user(launch_id, user_id, asked_at)
-        return await self._look(transaction, user, launches, launch)
-
-    async def go_on(self, transaction: Transaction, user_id: UUID, launch_id: UUID) -> Step:
-        """`look` within one request: however long that takes, its user has not given up."""
-        user = await Identities(transaction.session).lock_live(user_id)
-        launches = Launches(transaction.session, self._abandoned)
-        launch = await launches.attended(launch_id, user_id)
-        return await self._look(transaction, user, launches, launch)
+        return await self._look(transaction, user, launch_id, asked_at)
 
     async def _look(
-        self, transaction: Transaction, user: Known, launches: Launches, launch: Launch
+        self, transaction: Transaction, user: Known, launch_id: UUID, asked_at: datetime | None
     ) -> Step:
-        launch_id, now = launch.id, self._clock.now()
+        launches = Launches(transaction.session, self._abandoned)
+        launch = await launches.of_user(launch_id, user.id, asked_at)
+        now = self._clock.now()
         launch.polled_at = now
         situation = await self._situation(
             transaction, str(launch.pool_id), user, new=launch.wants_new

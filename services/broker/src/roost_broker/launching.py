@@ -71,8 +71,12 @@ class Launching:
                     step = await self._earlier(transaction, user_id, earlier)
             if step is None:
                 step = await self._decision.first(transaction, user_id, wish, launch_id)
-                if key is not None and isinstance(step, Granted | Queued):
-                    # It may be the launch of another request, which waits already.
+                if (
+                    key is not None
+                    and isinstance(step, Granted | Queued)
+                    and step.launch_id != launch_id
+                ):
+                    # Another request's launch waits already, and this one was answered with it.
                     await lead_to(
                         transaction, actor=str(user_id), key=key, resource_id=step.launch_id
                     )
@@ -88,19 +92,16 @@ class Launching:
                 raise
             return None
 
-    async def again(self, user_id: UUID, launch_id: UUID) -> Ready | Queued:
+    async def again(
+        self, user_id: UUID, launch_id: UUID, *, waiting: bool = False
+    ) -> Ready | Queued:
         """Answer the same wish once more, with a fresh ticket where there is a desktop.
 
-        Raises besides `NotFound` (``launch.unknown``) and `Conflict` (``launch.session-ended``).
+        ``waiting``: in the same request. Raises besides `NotFound` (``launch.unknown``) and
+        `Conflict` (``launch.session-ended``).
         """
         async with self._unit() as transaction:
-            step = await self._decision.look(transaction, user_id, launch_id)
-        return await self._finish(user_id, step)
-
-    async def go_on(self, user_id: UUID, launch_id: UUID) -> Ready | Queued:
-        """`again` for who has been waiting in the same request."""
-        async with self._unit() as transaction:
-            step = await self._decision.go_on(transaction, user_id, launch_id)
+            step = await self._decision.look(transaction, user_id, launch_id, waiting=waiting)
         return await self._finish(user_id, step)
 
     # --- the ticket ---------------------------------------------------------------------------
@@ -127,7 +128,9 @@ class Launching:
                     error.code, error.text, retry_after_s=RETRY_AFTER_S, **error.fields
                 ) from error
             async with self._unit() as transaction:
-                second = await self._decision.go_on(transaction, user_id, step.launch_id)
+                second = await self._decision.look(
+                    transaction, user_id, step.launch_id, waiting=True
+                )
             return await self._finish(user_id, second, last=True)
         metrics.LAUNCHES.labels("ready").inc()
         logger.info(

@@ -130,7 +130,7 @@ async def _wait(
         await room.wait(step.pool_id, step.number, left_s)
         if await request.is_disconnected():
             break  # nobody is there to take a desktop
-        step = await parts.launching.go_on(user_id, step.launch_id)
+        step = await parts.launching.again(user_id, step.launch_id, waiting=True)
     return step
 
 

@@ -68,36 +68,28 @@ class Launches:
         )
         return dict(rows.all())
 
-    async def attended(self, launch_id: UUID, user_id: UUID) -> Launch:
-        """The user's own, which is not given up: its owner has been waiting in this request, or
-        `situation` has just found it kept. Raises `NotFound` (``launch.unknown``)."""
-        launch = await self._locked(launch_id, user_id)
-        if launch is None:
-            raise _unknown(launch_id)
-        return launch
-
-    async def of_user(self, launch_id: UUID, user_id: UUID, now: datetime) -> Launch:
-        """The user's own. Raises `NotFound` (``launch.unknown``), for one given up too."""
-        launch = await self._locked(launch_id, user_id)
+    async def of_user(self, launch_id: UUID, user_id: UUID, asked_at: datetime | None) -> Launch:
+        """The user's own. Raises `NotFound` (``launch.unknown``), also for one that had been given
+        up at ``asked_at``; None: it is known that it had not.
+        """
+        launch = await self._session.scalar(
+            sa.select(Launch)
+            .where(Launch.id == launch_id, Launch.user_id == user_id)
+            .with_for_update()
+        )
         if (
             launch is not None
+            and asked_at is not None
             and launch.state == LaunchState.QUEUED
-            and launch.polled_at <= self.kept(now)
+            and launch.polled_at <= self.kept(asked_at)
         ):
             # Its id may come again, with the Idempotency-Key that made it.
             await self._session.delete(launch)
             await self._session.flush()
             launch = None
         if launch is None:
-            raise _unknown(launch_id)
+            raise NotFound(UNKNOWN, "There is no launch {launch}.", launch=launch_id)
         return launch
-
-    async def _locked(self, launch_id: UUID, user_id: UUID) -> Launch | None:
-        return await self._session.scalar(
-            sa.select(Launch)
-            .where(Launch.id == launch_id, Launch.user_id == user_id)
-            .with_for_update()
-        )
 
     async def add(self, **values: Any) -> int:
         """Insert; returns the place."""
@@ -110,7 +102,3 @@ class Launches:
         await self._session.execute(
             sa.delete(Launch).where(Launch.created_at < now - kept, Launch.polled_at < now - kept)
         )
-
-
-def _unknown(launch_id: UUID) -> NotFound:
-    return NotFound(UNKNOWN, "There is no launch {launch}.", launch=launch_id)
