@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID, uuid4
 
 import libvirt
@@ -12,6 +13,7 @@ from roost_common.contracts.desktop import DomainState, GuestInfo, StopReason
 from roost_common.errors import Unavailable
 from roost_common.testing.clock import FakeClock
 from roost_host_agent.hypervisor import domain_facts, domain_stats, guest_agent
+from roost_host_agent.hypervisor.domain_reader import DomainReader
 from roost_host_agent.hypervisor.domain_stats import CpuSample
 from roost_host_agent.hypervisor.guest_poller import GuestPoller
 from roost_host_agent.hypervisor.host_capabilities import (
@@ -130,6 +132,56 @@ def test_a_deadline_in_the_mark() -> None:
 def test_other_peoples_domains_are_none_of_ours() -> None:
     assert domain_facts.from_xml("<domain><uuid>x</uuid></domain>") is None
     assert domain_facts.from_xml(_DOMAIN.format(more='stop-by="soon"', port=1)) is None
+
+
+# --- a whole look ---------------------------------------------------------------------------------
+
+
+class Libvirt:
+    """One domain that has no job: held when its statistics were read, and afterwards what it is."""
+
+    def __init__(self, now: int, reason: int) -> None:
+        self._now = [now, reason]
+
+    def getType(self) -> str:  # noqa: N802 - libvirt's names, here and below
+        return "TEST"
+
+    def getAllDomainStats(self, *_: int) -> list[Any]:  # noqa: N802
+        held = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION)
+        return [(self, dict(zip(("state.state", "state.reason"), held, strict=True)))]
+
+    def UUIDString(self) -> str:  # noqa: N802
+        return "11111111-2222-4333-8444-555555555555"
+
+    def ID(self) -> int:  # noqa: N802
+        return 7
+
+    def XMLDesc(self, _flags: int) -> str:  # noqa: N802
+        return _DOMAIN.format(more="", port=5901)
+
+    def jobStats(self, _flags: int) -> dict[str, int]:  # noqa: N802
+        return {"type": libvirt.VIR_DOMAIN_JOB_NONE}
+
+    def state(self) -> list[int]:
+        return self._now
+
+
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        # It has just arrived, or its migration has just failed: its guest runs.
+        ((libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_MIGRATED), [DomainState.RUNNING]),
+        # It has just left.
+        ((libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED), []),
+        # Its libvirtd could not let it go on.
+        ((libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION), [DomainState.PAUSED]),
+    ],
+)
+def test_what_was_held_a_moment_ago_is_looked_at_again(
+    now: tuple[int, int], told: list[DomainState]
+) -> None:
+    reader = DomainReader("192.0.2.1", lambda *_: None)
+    assert [view.state for view in reader.read(Libvirt(*now))] == told
 
 
 # --- capabilities ---------------------------------------------------------------------------------

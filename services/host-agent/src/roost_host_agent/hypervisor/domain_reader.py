@@ -97,14 +97,18 @@ class DomainReader:
     ) -> DomainView | None:
         try:
             facts = self.facts(domain)
+            if facts is None:
+                return None
+            way = self._passage(domain, params, facts.mark)
+            if way is None and passage.state_of(params) in passage.HELD:
+                # Its state is older than the answer that there is no job: it may have been let go.
+                params = {**params, **domain_stats.state_now(domain)}
+                way = self._passage(domain, params, facts.mark)
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
                 return None  # it went while we looked
             raise
-        if facts is None:
-            return None
         mark, state = facts.mark, domain_stats.state(params)
-        way = self._passage(domain, params, mark)
         if way in _ELSEWHERE:
             return None
         if way is Passage.LEAVING:

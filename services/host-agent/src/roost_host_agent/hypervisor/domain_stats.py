@@ -46,6 +46,12 @@ def state(params: Params) -> DomainState:
     return _STATES.get(int(params.get("state.state", 0)), DomainState.RUNNING)
 
 
+def state_now(domain: libvirt.virDomain) -> Params:
+    """State and reason at this moment, as bulk statistics tell them."""
+    now, reason = domain.state()[:2]
+    return {"state.state": now, "state.reason": reason}
+
+
 def paused_by_storage(params: Params) -> bool:
     """Whether the guest was paused because its disk failed."""
     found = (int(params.get("state.state", 0)), int(params.get("state.reason", 0)))
