@@ -196,8 +196,10 @@ class Screen:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         read, write = os.pipe()
+        # -noreset: else it starts afresh whenever its last client has gone, and whoever connects
+        # in that moment is turned away.
         self._server = subprocess.Popen(
-            ["Xvfb", "-displayfd", str(write), "-screen", "0", "1280x900x24", "-nolisten", "tcp"],
+            ["Xvfb", "-displayfd", str(write), "-screen", "0", "1280x900x24", "-noreset"],
             pass_fds=[write],
             stderr=subprocess.DEVNULL,
         )
@@ -206,6 +208,7 @@ class Screen:
             self.environment = {**os.environ, "DISPLAY": f":{numbers.readline().strip()}"}
         self._viewers: list[subprocess.Popen[str]] = []
         self._said = folder / f"viewers-{uuid4().hex}.log"
+        self._said.touch()
 
     def view(self, vv: str, *options: str) -> subprocess.Popen[str]:
         """Open a ``.vv`` as a launcher does: on the viewer's standard input."""
@@ -274,11 +277,11 @@ class Screen:
 
     def close(self) -> None:
         """End the viewers and the display."""
-        for viewer in self._viewers:
-            viewer.terminate()
-            viewer.wait(timeout=20)
-        self._server.terminate()
-        self._server.wait(timeout=20)
+        processes: list[subprocess.Popen[Any]] = [*self._viewers, self._server]
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(timeout=20)
 
 
 LogOn = Callable[[str, str], Api]
