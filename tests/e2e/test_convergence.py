@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -66,10 +66,11 @@ def converged(lab: Lab, admin: Api, pool: str) -> bool:
     return all(s["desktop"]["id"] in running for s in sessions if s["pool"] == pool)
 
 
-def kill(lab: Lab, programs: list[str]) -> None:
+def kill(lab: Lab, programs: list[str], during: list[Future[Any]]) -> None:
     """SIGKILL, as a crash; wait only until they run again, not until they work."""
     for program in programs:
         wait_until(partial(lab.runs, program), f"{program} runs", 60)
+    assert not all(launch.done() for launch in during), "in the middle of it"
     for program in programs:
         lab.crash(program)
     for program in programs:
@@ -104,7 +105,7 @@ def test_everything_is_killed_once_while_twenty_desktops_are_made_and_launched(
     lab: Lab, admin: Api, new_user: NewUser, new_pool: NewPool
 ) -> None:
     users = [new_user() for _ in range(DESKTOPS)]
-    # None is spare: every launch is in the middle of it until a desktop has been made and booted.
+    # None is spare: every launch takes until a desktop has been made and booted.
     with new_pool(users, max=DESKTOPS, spare=0, pending_timeout_s=3600) as pool:
         with ThreadPoolExecutor(DESKTOPS) as launchers, importing(admin) as job:
             half, breaks = DESKTOPS // 2, broken(lab)
@@ -112,7 +113,7 @@ def test_everything_is_killed_once_while_twenty_desktops_are_made_and_launched(
             for number, programs in enumerate(breaks):
                 newcomers = users[half + number :: len(breaks)]
                 launches += [launchers.submit(launch_until_ready, user, pool) for user in newcomers]
-                kill(lab, programs)
+                kill(lab, programs, launches)
             ready = [launch.result(timeout=400) for launch in launches]
             wait_until(lambda: admin.get(f"/jobs/{job}")["state"] == "done", "it is imported", 300)
         assert len({one["desktop"]["id"] for one in ready}) == DESKTOPS, "no desktop twice"
