@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import sys
@@ -23,6 +24,7 @@ from roost_common.db import Migrations  # noqa: E402
 from roost_lab.postgres import PostgresServer  # noqa: E402
 from roost_lab.rabbitmq import RabbitServer  # noqa: E402
 
+SERVERS = "roost-servers"
 ROOM_IN_MEMORY = 8 * 2**30
 VHOSTS_AT_START = 48
 """And as many more at once, whenever they have been used up."""
@@ -74,7 +76,12 @@ def _in_memory() -> Path | None:
 @pytest.fixture(scope="session")
 def servers_dir() -> Iterator[Path]:
     """Where servers keep their files; open to the users they run as, unlike pytest's own."""
-    with tempfile.TemporaryDirectory(prefix="roost-servers-", dir=_in_memory()) as name:
+    home = _in_memory() or Path(tempfile.gettempdir())
+    for left in home.glob(f"{SERVERS}-*-*"):
+        # Of a run that was killed: what it wrote may take memory.
+        if not Path("/proc", left.name.split("-")[2]).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{SERVERS}-{os.getpid()}-", dir=home) as name:
         path = Path(name)
         path.chmod(0o711)
         yield path
