@@ -144,6 +144,7 @@ class RabbitServer:
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.root / "enabled_plugins"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"{loopback} {idle}",
+            # Nor sit on processors of their own: they are not alone here.
             "RABBITMQ_SCHEDULER_BIND_TYPE": "u",
             "ERL_EPMD_PORT": str(self.epmd_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",

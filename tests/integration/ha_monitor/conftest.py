@@ -223,7 +223,7 @@ def told():
     return behaviour.read_text() if behaviour.exists() else "works"
 parent, ends = os.getppid(), time.monotonic() + 120
 while action != "status" and told() == "hangs":
-    time.sleep(0.05)
+    time.sleep(0.05)  # a program that is asked once and has nobody who could wake it
     # It does not outlive whoever started it: that one may have been killed.
     if os.getppid() != parent or time.monotonic() > ends:
         sys.exit(1)

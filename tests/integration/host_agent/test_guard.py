@@ -21,7 +21,8 @@ from roost_host_agent.lease_file import GuardedDomain, LeaseFile, boot_time
 
 pytestmark = pytest.mark.integration
 
-# An agent's part in it, and nothing else: it holds a lease for a moment, and again and again.
+# An agent's part in it, and nothing else: it holds a lease for a moment, and again and again, at a
+# pace of its own, as agents do. It is a process, because it is to be frozen.
 AGENT = """
 import sys, time
 from pathlib import Path

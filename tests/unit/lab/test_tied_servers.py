@@ -19,13 +19,13 @@ from roost_lab.process import as_user, dies_with_starter, wait_for
 from roost_lab.rabbitmq import RabbitServer
 
 STARTER = """
-import json, pathlib, sys, time
+import json, pathlib, signal, sys
 from roost_lab.process import Daemon
 directory, words = pathlib.Path(sys.argv[1]), json.loads(sys.argv[2])
 daemon = Daemon("sleeper", directory / "pid", directory / "log")
 daemon.start(words, {"PATH": "/usr/bin:/bin"})
 print(daemon.pid, flush=True)
-time.sleep(60)
+signal.pause()
 """
 
 
