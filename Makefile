@@ -3,6 +3,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 BIN := .venv/bin
+# What was compiled once is kept, whatever the shell says: half of test-fast is imports.
+unexport PYTHONDONTWRITEBYTECODE
 SOURCES := $(wildcard libs/*/src services/*/src) deploy/lab tests
 DISTRIBUTIONS := $(wildcard libs/* services/*)
 
