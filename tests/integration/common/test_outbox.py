@@ -14,12 +14,13 @@ from tests.polling import eventually
 
 from roost_common import topology
 from roost_common.bus import Bus, Subscription
+from roost_common.bus.handling import Outcome, handle
 from roost_common.clock import SystemClock
 from roost_common.contracts.base import Delivery, Event
 from roost_common.contracts.desktop import DeleteDesktop
 from roost_common.contracts.host import HostApproved
 from roost_common.db import Database, new_metadata
-from roost_common.errors import Conflict, Outage, Unavailable
+from roost_common.errors import Conflict, Invalid, Outage, Unavailable
 from roost_common.idempotency import add_idempotency_table, claim
 from roost_common.lease import LIFE_S, Lease, add_lease_table
 from roost_common.outbox import Relay, UnitOfWork, add_message_tables
@@ -172,6 +173,43 @@ async def test_a_failed_handling_is_not_recorded(unit: UnitOfWork) -> None:
         assert transaction is not None
 
 
+OUTBOX = METADATA.tables["outbox"]
+ROW = {"kind": "event", "routing_key": "x", "body": "{}", "envelope": {}}
+
+
+@pytest.mark.parametrize(
+    ("statement", "code"),
+    [
+        # The server's refusals, and the first of the library's, which asks no server.
+        (sa.insert(OUTBOX).values(ROW | {"body": "a\x00b"}), "request.invalid-text"),
+        (sa.insert(OUTBOX).values(ROW | {"envelope": {"x": "a\x00b"}}), "request.invalid-text"),
+        (sa.insert(OUTBOX).values(ROW | {"kind": "x" * 17}), "request.value-refused"),
+        (sa.select(sa.literal(2**31, sa.Integer)), "request.value-refused"),
+        (sa.select(sa.literal("\ud800", sa.Text)), "request.value-refused"),
+    ],
+    ids=["nul", "nul-in-json", "too-long", "too-large", "half-a-pair"],
+)
+async def test_a_value_that_cannot_be_stored_is_refused_for_good(
+    unit: UnitOfWork, statement: sa.Executable, code: str
+) -> None:
+    with pytest.raises(Invalid) as caught:
+        async with unit() as transaction:
+            await transaction.session.execute(statement)
+    assert caught.value.code == code
+    seen = 0
+
+    async def handler(one: Delivery) -> None:
+        nonlocal seen
+        seen += 1
+        async with unit.handling(one) as transaction:
+            assert transaction is not None
+            await transaction.session.execute(statement)
+
+    # A message with such a value never gets better.
+    assert await handle(delivery(HostApproved(node="a")), handler, 0) is Outcome.DEAD
+    assert seen == 1
+
+
 async def test_a_lease_has_one_holder_and_passes_on(unit: UnitOfWork) -> None:
     clock = FakeClock()
     first, second = Lease("duty", unit, clock), Lease("duty", unit, clock)
@@ -184,8 +222,25 @@ async def test_a_lease_has_one_holder_and_passes_on(unit: UnitOfWork) -> None:
     assert not first.held
     await first.release()
     assert await second.renew()
-    assert second.term == 1 or second.term > first.term
+    assert second.term > first.term
     assert not await first.renew()
+
+
+async def test_no_term_of_a_lease_comes_twice(unit: UnitOfWork) -> None:
+    first, second = (Lease("duty", unit, SystemClock()) for _ in range(2))
+    terms = []
+    for holder, other in ((first, second), (second, first), (first, second), (first, second)):
+        assert await holder.renew()
+        assert await holder.renew(), "its own, which is no new term"
+        terms.append(holder.term)
+        assert not await other.renew()
+        # Giving up what another one holds changes nothing.
+        await other.release()
+        assert not await other.renew()
+        await holder.release()
+        assert not holder.held
+    assert terms == sorted(set(terms))
+    assert await second.renew(), "at once"
 
 
 async def test_of_many_copies_one_takes_a_free_lease(unit: UnitOfWork) -> None:

@@ -99,11 +99,15 @@ class Lease:
         return True
 
     async def release(self) -> None:
-        """Give it up at a clean stop, so that another copy need not wait."""
+        """Give it up at a clean stop, so that another copy need not wait.
+
+        The row stays, for its term: no term is ever given twice, so whoever compares terms sees
+        that somebody else may have held it. Nor is this one's given again to this copy.
+        """
         self._until = float("-inf")
         async with self._unit() as transaction:
             await transaction.session.execute(
-                sa.delete(_LEASES).where(
-                    _LEASES.c.name == self.name, _LEASES.c.holder == self.holder
-                )
+                sa.update(_LEASES)
+                .where(_LEASES.c.name == self.name, _LEASES.c.holder == self.holder)
+                .values(expires_at=sa.func.clock_timestamp(), term=_LEASES.c.term + 1)
             )
