@@ -7,9 +7,10 @@ import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from tests.integration.host_agent.node import NodeProcesses
@@ -17,7 +18,7 @@ from tests.integration.host_agent.test_agent import Listener, listener, settings
 from tests.polling import eventually
 from tests.unit.host_agent.hypervisor_contract import wanted
 
-from roost_common.contracts.desktop import DomainState
+from roost_common.contracts.desktop import DomainObserved, DomainState
 from roost_common.contracts.host import HostBeat, HostReport, LeaseGranted
 from roost_common.contracts.spec import DesktopSpec, HaPolicy
 from roost_common.service import running
@@ -137,6 +138,36 @@ async def test_granted_and_then_silent(listener: Listener, monitor: Monitor, amq
         await listener.tell(wanted(desktop_id=UUID(int=5), agent_id=meant))
         await listener.until("the newer one runs", lambda d: d.desktop_id == UUID(int=5))
         assert runs(driver) == {kept.desktop_id, UUID(int=5)}
+
+
+async def test_whoever_is_found_here_is_on_the_guards_list_before_it_is_told_of(
+    listener: Listener, amqp_url: str, tmp_path: Path
+) -> None:
+    driver, path = FakeHypervisor(), tmp_path / "lease.json"
+
+    def listed() -> set[UUID]:
+        found = lease_file.read(path)
+        return set() if found is None else {UUID(one.uuid) for one in found.domains}
+
+    def reported(desktop_id: UUID) -> bool:
+        reports = listener.of(HostReport)
+        return any(one.desktop_id == desktop_id for report in reports for one in report.domains)
+
+    def told(desktop_id: UUID) -> bool:
+        return any(one.domain.desktop_id == desktop_id for one in listener.of(DomainObserved))
+
+    # Of the first one only a report tells, of those that come later their events do as well. The
+    # lease is judged, and the list written with it, much more rarely than that.
+    first = wanted()
+    await driver.start(first, uuid4())
+    async with agent(amqp_url, driver, beat_interval_s=1, lease_file=path):
+        await eventually(partial(reported, first.desktop_id), "a report tells of it")
+        assert first.desktop_id in listed()
+        for _ in range(3):
+            later = wanted()
+            await driver.start(later, uuid4())
+            await eventually(partial(told, later.desktop_id), "an event tells of it")
+            assert later.desktop_id in listed()
 
 
 async def test_while_nobody_is_granted_anything_nothing_stops(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from tests.polling import eventually
 from tests.unit.host_agent.hypervisor_contract import wanted
 
-from roost_common.contracts.desktop import DomainState, EnsureDesktop
+from roost_common.contracts.base import Message
+from roost_common.contracts.desktop import DomainObserved, DomainState, EnsureDesktop
 from roost_common.contracts.host import LeaseGranted
 from roost_common.contracts.spec import DesktopSpec, HaPolicy
 from roost_common.errors import Unavailable
@@ -39,6 +43,7 @@ class Site:
         self.directory = directory
         self.clock = FakeClock()
         self.driver = FakeHypervisor()
+        self.bus = FakeBus()
         self.restart()
 
     def restart(self) -> None:
@@ -61,10 +66,10 @@ class Site:
         )
         self.reconciler = Reconciler(
             self.driver,
-            Observer(self.node, FakeBus(), self.clock),
+            Observer(self.node, self.bus, self.clock),
             self.clock,
             admit=self.leasehold.admit,
-            seen=self.leasehold.desktops.seen,
+            seen=self.leasehold.seen,
         )
         stopping = Stopping(self.driver, self.reconciler, deadline_s=0.2)
         self.keeper = Keeper(self.leasehold, stopping, inherited=left, boot_time=now)
@@ -85,6 +90,27 @@ class Site:
     @property
     def file(self) -> LeaseFile | None:
         return lease_file.read(self.path)
+
+    @property
+    def listed(self) -> set[str]:
+        """The guard's list."""
+        return set() if self.file is None else {one.uuid for one in self.file.domains}
+
+    def full(self, *, full: bool) -> None:
+        """Where the lease file is, nothing can be written any more, or again."""
+        place = self.path.parent
+        if full:
+            place.rename(place.with_suffix(".kept"))
+            place.write_text("a file where a directory should be")
+        else:
+            place.unlink()
+            place.with_suffix(".kept").rename(place)
+
+    async def arrives(self) -> EnsureDesktop:
+        """A desktop comes by a migration, with the command that is told again then."""
+        command = wanted()
+        await self.driver.start(command, uuid4())
+        return command
 
     async def runs(self) -> set[UUID]:
         return {
@@ -139,6 +165,90 @@ async def test_a_desktop_is_on_the_list_before_it_starts(site: Site) -> None:
     assert [one.uuid for one in seen[0].domains] == [str(command.desktop_id)]
 
 
+async def test_what_came_by_itself_is_on_the_list_before_anybody_is_told(site: Site) -> None:
+    listed: list[set[str]] = []
+
+    class Noting(FakeBus):
+        async def publish(self, message: Message, *args: Any, **kwargs: Any) -> None:
+            listed.append(site.listed)
+            await super().publish(message, *args, **kwargs)
+
+    site.bus = Noting()
+    site.restart()
+    await site.beat()
+    task = asyncio.create_task(site.reconciler.run())
+    await asyncio.sleep(0)
+    command = await site.arrives()
+    site.reconciler.changed(command.desktop_id)
+    await eventually(lambda: site.bus.of(DomainObserved), "it is told of")
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert listed == [{str(command.desktop_id)}]
+
+
+async def test_what_the_guard_cannot_be_told_of_is_told_to_nobody(site: Site) -> None:
+    known = await site.arrives()
+    await site.beat()
+    assert site.leasehold.swept(await site.driver.domains())
+    command = await site.arrives()
+    site.full(full=True)
+    with pytest.raises(Unavailable) as refused:
+        await site.reconciler.ensure(command)
+    assert refused.value.code == "host.no-lease-file"
+    assert not site.leasehold.swept(await site.driver.domains())
+    assert site.bus.of(DomainObserved) == []
+    # Of what it knows everything may be said.
+    await site.reconciler.ensure(known)
+    assert [one.domain.desktop_id for one in site.bus.of(DomainObserved)] == [known.desktop_id]
+    site.full(full=False)
+    await site.reconciler.ensure(command)
+    assert site.bus.of(DomainObserved)[-1].domain.desktop_id == command.desktop_id
+    assert site.listed == {str(known.desktop_id), str(command.desktop_id)}
+    assert site.leasehold.swept(await site.driver.domains())
+
+
+async def test_what_the_guard_was_not_told_of_ends_with_the_lease(site: Site) -> None:
+    await site.beat()
+    site.full(full=True)
+    await site.arrives()
+    site.clock.advance(LEASE_S)
+    with pytest.raises(LeaseEnded):
+        await site.keeper.step()
+    assert await site.runs() == set()
+
+
+async def test_without_an_armed_lease_nobody_waits_for_the_list(site: Site) -> None:
+    await site.beat(armed=False)
+    command = await site.arrives()
+    site.full(full=True)
+    await site.reconciler.ensure(command)
+    assert site.leasehold.swept(await site.driver.domains())
+    assert len(site.bus.of(DomainObserved)) == 1
+
+
+async def test_the_list_is_written_when_it_changes_and_not_with_every_look(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site.beat()
+    written: list[LeaseFile] = []
+    write = lease_file.write
+
+    def noting(path: Path, lease: LeaseFile) -> None:
+        written.append(lease)
+        write(path, lease)
+
+    monkeypatch.setattr(lease_file, "write", noting)
+    commands = [await site.arrives() for _ in range(3)]
+    for _ in range(3):
+        for command in commands:
+            await site.reconciler.ensure(command)
+        assert site.leasehold.swept(await site.driver.domains())
+    assert [len(one.domains) for one in written] == [1, 2, 3]
+    await site.driver.start(other := kept(), uuid4())
+    await site.reconciler.ensure(other)
+    assert len(written) == 3
+
+
 async def test_a_beat_says_armed_only_while_the_guard_is_there(site: Site) -> None:
     await site.beat()
     assert not site.leasehold.beat(10).armed
@@ -185,6 +295,11 @@ async def test_a_lease_that_was_held_for_the_peers_sake_ends_at_once(tmp_path: P
     assert site.file.deadline == LEASE_S + 2 + HOLD_S
     with pytest.raises(LeaseEnded):
         await second(int(LEASE_S) + 3, granted=True)
+    assert site.file.deadline == site.clock.monotonic()
+    # What comes now ends at once, too.
+    command = await site.arrives()
+    assert site.leasehold.swept(await site.driver.domains())
+    assert site.listed == {str(command.desktop_id)}
     assert site.file.deadline == site.clock.monotonic()
 
 
@@ -341,6 +456,11 @@ async def test_the_list_follows_what_is_seen() -> None:
     assert listed() == [str(command.desktop_id)], (
         "the domain's own mark is what it was started with"
     )
+    # It was away and is back, and the look began in between.
+    desktops.seen(view)
+    desktops.sweep(())
+    assert listed() == [str(command.desktop_id)]
+    clock.advance(REMEMBERED_S)
     driver.shut_down(command.desktop_id)
     desktops.sweep(await driver.domains())
     assert listed() == []

@@ -9,8 +9,8 @@ import pytest
 from tests.polling import eventually
 from tests.unit.host_agent.hypervisor_contract import wanted
 
-from roost_common.contracts.base import Message
-from roost_common.contracts.desktop import GuestInfo
+from roost_common.contracts.base import Message, Problem
+from roost_common.contracts.desktop import DomainState, GuestInfo
 from roost_common.contracts.host import HostBeat, HostReport
 from roost_common.testing.bus import FakeBus
 from roost_common.testing.clock import FakeClock
@@ -30,15 +30,21 @@ class Desk:
     def __init__(self, bus: FakeBus | None = None) -> None:
         self.bus, self.clock, self.driver = bus or FakeBus(), FakeClock(), FakeHypervisor()
         self.swept: list[tuple[DomainView, ...]] = []
+        self.may_be_told = True
+        self.observer = Observer(NODE, self.bus, self.clock)
         self.reporter = Reporter(
             NODE,
             self.driver,
-            Observer(NODE, self.bus, self.clock),
+            self.observer,
             self.bus,
             self.clock,
             interval_s=5,
-            sweep=self.swept.append,
+            sweep=self.sweep,
         )
+
+    def sweep(self, views: tuple[DomainView, ...]) -> bool:
+        self.swept.append(views)
+        return self.may_be_told
 
     @property
     def last(self) -> HostReport:
@@ -79,6 +85,22 @@ async def test_without_libvirt_a_report_is_not_complete() -> None:
     assert not desk.last.complete
     assert desk.last.domains == ()
     assert desk.last.capabilities.cpus == 8
+
+
+async def test_of_what_may_not_be_told_yet_a_report_says_nothing() -> None:
+    desk, refused = Desk(), wanted()
+    desk.observer.note_refused(refused.desktop_id, 1, Problem(code="x", detail=""))
+    await desk.driver.start(refused, uuid4())
+    desk.may_be_told = False
+    await desk.reporter.step()
+    # Neither that it is there nor that it is not.
+    assert (desk.last.complete, desk.last.domains) == (False, ())
+    assert desk.reporter.libvirt_answers
+    desk.may_be_told = True
+    await desk.reporter.step()
+    assert desk.last.complete
+    (domain,) = desk.last.domains
+    assert domain.state is DomainState.RUNNING
 
 
 async def test_a_libvirtd_that_hangs_does_not_hold_up_reports(

@@ -80,12 +80,12 @@ def build_agent(
         clock,
         starts_at_once=settings.starts_at_once,
         admit=leasehold.admit,
-        seen=leasehold.desktops.seen,
+        seen=leasehold.seen,
     )
 
-    def swept(views: tuple[DomainView, ...]) -> None:
-        leasehold.desktops.sweep(views)
+    def swept(views: tuple[DomainView, ...]) -> bool:
         reconciler.sweep(views)
+        return leasehold.swept(views)
 
     reporter = Reporter(
         node,

@@ -76,7 +76,7 @@ class Keeper:
         desktops = self._leasehold.desktops
         logger.error("lease.ended", desktops=len(desktops.domains()))
         metrics.LEASES_ENDED.inc()
-        self._leasehold.write(ended_at=now)
+        self._leasehold.end(now)
         try:
             async with asyncio.timeout(STOP_DEADLINE_S):
                 while True:

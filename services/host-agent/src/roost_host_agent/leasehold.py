@@ -1,10 +1,11 @@
 """The lease in force and what hangs on it, as the guard is told.
 
-What the guard acts on stands in the lease file before it is true: a desktop is on the list before
-it starts, and a later deadline is written only when it was granted, or when the peers' files allow
-a few more seconds. So an agent that is frozen or killed at any line leaves a file that ends too
-early, never too late. That is also why a frozen agent's desktops end while the bus is away, though
-the others hold on: nobody lengthens its lease.
+What the guard acts on stands in the lease file before others can count on it: a desktop is on the
+list before it starts, or, where it came by itself, before anybody is told that it is here; and a
+later deadline is written only when it was granted, or when the peers' files allow a few more
+seconds. So an agent that is frozen or killed at any line leaves a file that ends too early, never
+too late. That is also why a frozen agent's desktops end while the bus is away, though the others
+hold on: nobody lengthens its lease.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from roost_common.contracts.desktop import EnsureDesktop
 from roost_common.contracts.host import LeaseGranted
 from roost_common.errors import Invalid, Unavailable
 from roost_host_agent import lease_file, metrics
+from roost_host_agent.hypervisor.driver import DomainView
 from roost_host_agent.lease import Lease, Verdict
 from roost_host_agent.lease_file import LeaseFile
 from roost_host_agent.peer_watch import PeerWatch
-from roost_host_agent.restarted import RestartedDesktops
+from roost_host_agent.restarted import RestartedDesktops, ends
 
 logger = log.get_logger(__name__)
 
@@ -62,6 +64,7 @@ class Leasehold:
         self._peers = peers
         self._boot_time = boot_time
         self._written: LeaseFile | None = None
+        self._ended_at: float | None = None
         self._failing = False
         self._guarded = path is None
         self._was_held = False
@@ -97,7 +100,22 @@ class Leasehold:
         restart = command.spec.ha.restart
         self.desktops.starting(command.desktop_id, command.desktop_name, restart=restart)
         if not self.write() and self.lease.armed and restart:
-            raise Unavailable("host.no-lease-file", "The guard's list cannot be written.")
+            raise _no_list()
+
+    def seen(self, view: DomainView) -> None:
+        """Others are about to be told of a desktop here, which may have come by a migration: put it
+        on the guard's list first.
+
+        Raises `Unavailable` when they must not be told yet: the list cannot be written.
+        """
+        self.desktops.seen(view)
+        if not self._is_listed((view,)):
+            raise _no_list()
+
+    def swept(self, views: tuple[DomainView, ...]) -> bool:
+        """The same for all desktops that were found; whether others may be told of them."""
+        self.desktops.sweep(views)
+        return self._is_listed(views)
 
     def step(self, now: float) -> Verdict:
         """Judge once, and tell the guard what came of it."""
@@ -114,11 +132,16 @@ class Leasehold:
             self.write()
         return verdict
 
-    def write(self, ended_at: float | None = None) -> bool:
+    def end(self, now: float) -> None:
+        """The lease has ended: the guard need not wait for what stands in the file."""
+        self._ended_at = now
+        self.write()
+
+    def write(self) -> bool:
         """Tell the guard, if there is anything new; False when it could not be told."""
         if self._path is None or self.lease.taken_over:
             return True
-        deadline = self.lease.until if ended_at is None else ended_at
+        deadline = self.lease.until if self._ended_at is None else self._ended_at
         wanted = LeaseFile(self._agent_id, deadline, self.desktops.domains())
         if wanted == self._written:
             return True
@@ -132,12 +155,25 @@ class Leasehold:
         self._failing, self._written = False, wanted
         return True
 
+    def _is_listed(self, views: tuple[DomainView, ...]) -> bool:
+        """Whether the guard knows those of them that end with the lease, told now if need be; true
+        as well while nobody counts on it."""
+        told = () if self._written is None else self._written.domains
+        known = {domain.uuid for domain in told}
+        if all(str(view.mark.desktop_id) in known for view in views if ends(view)):
+            return True
+        return self.write() or not self.lease.armed
+
     def _armed(self, now: float) -> bool:
         """Others may count only on what the guard is there to do."""
         told = self._path is None or (
             self._written is not None and self._written.deadline is not None and not self._failing
         )
         return self.lease.armed and told and self._guarded
+
+
+def _no_list() -> Unavailable:
+    return Unavailable("host.no-lease-file", "The guard's list cannot be written.")
 
 
 def inherited(path: Path | None) -> LeaseFile | None:

@@ -27,7 +27,7 @@ class Reconciler:
     """Applies commands and follows changes; never two at once for one desktop.
 
     ``admit`` is called before every start, and what it raises is the start's refusal; ``seen``
-    after every look at a single desktop.
+    before anything is said of a desktop that is here, and what it raises keeps it unsaid.
     """
 
     def __init__(
@@ -165,12 +165,12 @@ class Reconciler:
     async def _say(self, desktop_id: UUID, *, always: bool = False) -> None:
         at = self._observer.stamp()
         view = await self._look(desktop_id)
+        if view is not None and self._seen is not None:
+            self._seen(view)
         await self._observer.say(desktop_id, view, at, always=always)
 
     async def _look(self, desktop_id: UUID) -> DomainView | None:
         views = await self._driver.domains(desktop_id)
-        if views and self._seen is not None:
-            self._seen(views[0])
         return views[0] if views else None
 
     def _lock(self, desktop_id: UUID) -> asyncio.Lock:

@@ -31,7 +31,10 @@ _Look = tuple[NodeView, tuple[DomainView, ...]]
 
 
 class Reporter:
-    """Looks at the node, publishes `HostReport`, and hands what it saw to ``sweep``."""
+    """Looks at the node, hands what it saw to ``sweep``, and publishes `HostReport`.
+
+    ``sweep`` false: of the desktops that were seen nothing may be said yet.
+    """
 
     def __init__(
         self,
@@ -42,7 +45,7 @@ class Reporter:
         clock: Clock,
         *,
         interval_s: float,
-        sweep: Callable[[tuple[DomainView, ...]], None],
+        sweep: Callable[[tuple[DomainView, ...]], bool],
     ) -> None:
         self._node = node
         self._driver = driver
@@ -72,7 +75,8 @@ class Reporter:
                 self._looking.cancel()
 
     async def step(self) -> None:
-        """One look and one report; without a look, one that says it is not complete."""
+        """One look and one report; one that says it is not complete, where there was no look or
+        nothing may be said of it."""
         at = self._observer.stamp()
         look = await self._look()
         self.libvirt_answers = look is not None
@@ -81,7 +85,8 @@ class Reporter:
         if look is not None:
             self._known, views = look
             _count(views)
-            self._sweep(views)
+            if not self._sweep(views):
+                look = None
         if self._known is None:
             # What the node can do has never been seen: there is nothing to say yet but the beat.
             return

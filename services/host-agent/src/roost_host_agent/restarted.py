@@ -41,7 +41,7 @@ class RestartedDesktops:
 
     def seen(self, view: DomainView) -> None:
         """One desktop was looked at: it may have come here by itself, by a migration."""
-        if view.mark.desktop_id not in self._names and ends(view):
+        if ends(view):
             self.starting(view.mark.desktop_id, view.mark.name, restart=True)
 
     def sweep(self, views: Iterable[DomainView]) -> None:
