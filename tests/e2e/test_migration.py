@@ -74,11 +74,16 @@ def test_a_host_that_dies_meanwhile_leaves_one_desktop(stand: Stand, dies: str) 
     source, target = desktop["host"], other(stand.lab, desktop["host"])
     victim = source if dies == "source" else target
     known = len(stand.incidents(victim))
+    # At 1 MiB/s its memory takes longer than it takes to see that it leaves, and to kill a host.
+    stand.lab.on_node(source, "virsh", "migrate-setspeed", desktop["id"], "1")
     where = migrate(stand, desktop["id"], host=target)
+    wait_until(lambda: stand.admin.get(where)["state"] == "running", "it is on its way", WHOLE_S)
     stand.lab.node(victim, "kill")
+    assert stand.admin.get(where)["state"] == "running", "it was on its way when the host died"
     stand.incident(victim, known, state="resolved")
     ended = ("done", "failed", "cancelled")
     wait_until(lambda: stand.admin.get(where)["state"] in ended, "it is over", WHOLE_S)
+    assert stand.admin.get(where)["state"] != "done", "it had not arrived"
     assert stand.none_runs_twice()
     wait_until(stand.each_runs_once, "it runs once", FAILED_S)
     [after] = stand.desktops().values()
