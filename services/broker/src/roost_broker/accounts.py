@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from uuid import UUID, uuid4
 
-import sqlalchemy as sa
-
 from roost_broker.ending import Ending
 from roost_broker.model import Group, User
 from roost_broker.passwords import Passwords
 from roost_broker.repository.identities import Identities
+from roost_broker.repository.names import lock_name
 from roost_broker.repository.sessions import Sessions
 from roost_broker.schemas import GroupCreate, GroupPatch, UserCreate, UserPatch, only_given
 from roost_common import log
@@ -64,7 +63,7 @@ class Accounts:
             )
             if earlier is not None:
                 return earlier
-            await _lock_name(transaction, f"user:{wish.name}")
+            await lock_name(transaction.session, "user", wish.name)
             if await Identities(transaction.session).by_name(wish.name) is not None:
                 raise Conflict("user.name-taken", "There is a user {user} already.", user=wish.name)
             transaction.session.add(user)
@@ -103,7 +102,7 @@ class Accounts:
                 raise _last_admin()
             for session in await Sessions(transaction.session).open_of_user(user.id):
                 await self._ending.end(transaction, session.id, EndReason.LOGGED_OFF)
-            await transaction.session.execute(sa.delete(User).where(User.id == user.id))
+            await identities.delete_user(user.id)
         logger.info("user.deleted", user=user.name, by=who.name)
 
     def _new(
@@ -161,23 +160,16 @@ class Accounts:
     async def delete_group(self, who: Identity, reference: str) -> None:
         """Raises `NotFound`."""
         async with self._unit() as transaction:
-            group = await Identities(transaction.session).group(reference, lock=True)
-            await transaction.session.execute(sa.delete(Group).where(Group.id == group.id))
+            identities = Identities(transaction.session)
+            group = await identities.group(reference, lock=True)
+            await identities.delete_group(group.id)
         logger.info("group.deleted", group=group.name, by=who.name)
 
 
 async def _check_group_name(transaction: Transaction, name: str) -> None:
-    await _lock_name(transaction, f"group:{name}")
-    taken = await transaction.session.scalar(sa.select(Group.id).where(Group.name == name))
-    if taken is not None:
+    await lock_name(transaction.session, "group", name)
+    if await Identities(transaction.session).group_exists(name):
         raise Conflict("group.name-taken", "There is a group {group} already.", group=name)
-
-
-async def _lock_name(transaction: Transaction, name: str) -> None:
-    """Two who want one name take turns, so that the second is told so."""
-    await transaction.session.execute(
-        sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0)))
-    )
 
 
 def _roles(roles: list[Role]) -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID, uuid4
 
-import sqlalchemy as sa
 from pydantic import BaseModel
 
 from roost_broker import metrics
@@ -16,9 +15,8 @@ from roost_broker.displays import NOT_RUNNING, RETRY_AFTER_S, Displays
 from roost_broker.ending import Ending
 from roost_broker.launch import Granted, Queued, Ready, Refused, Step, Wish
 from roost_broker.launch_decision import LaunchDecision
-from roost_broker.model import Launch, LaunchState
 from roost_broker.repository.desktops import Desktops
-from roost_broker.repository.launches import UNKNOWN
+from roost_broker.repository.launches import UNKNOWN, put_back
 from roost_broker.repository.sessions import Sessions
 from roost_common import log
 from roost_common.contracts.session import EndReason
@@ -152,11 +150,6 @@ class Launching:
                 # Somebody has worked there: whether that run ended with its host is for inventory
                 # to say, and until then nothing of theirs is thrown away.
                 return False
-            await transaction.session.execute(
-                sa.update(Launch)
-                # Another request for this launch may have put it back, and gone on with it.
-                .where(Launch.id == granted.launch_id, Launch.session_id == granted.session_id)
-                .values(state=LaunchState.QUEUED.value, session_id=None)
-            )
+            await put_back(transaction.session, granted.launch_id, granted.session_id)
             await self._ending.end(transaction, granted.session_id, EndReason.DESKTOP_STOPPED)
         return True

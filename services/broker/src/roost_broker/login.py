@@ -9,16 +9,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
-
 from roost_broker import metrics
-from roost_broker.model import LoginFailure, User
+from roost_broker.model import User
 from roost_broker.passwords import Passwords
 from roost_broker.repository.identities import Identities
+from roost_broker.repository.login_failures import LoginFailures
 from roost_broker.throttle import Limit
 from roost_common import log
-from roost_common.db import AsyncSession
 from roost_common.errors import TooMany, Unauthenticated
 from roost_common.outbox import UnitOfWork
 from roost_common.security import Identity
@@ -89,14 +86,10 @@ class Login:
     async def _read(self, name: str, keys: dict[str, Limit]) -> _Account | None:
         now = self._unit.clock.now()
         async with self._unit() as transaction:
-            rows = await transaction.session.execute(
-                sa.select(LoginFailure.key, LoginFailure.level, LoginFailure.at).where(
-                    LoginFailure.key.in_(list(keys))
-                )
-            )
-            failures = rows.all()
-            for key, level, at in failures:
-                wait_s = keys[key].wait_s(keys[key].level(level, at, now))
+            buckets = await LoginFailures(transaction.session).buckets(keys)
+            for bucket in buckets:
+                limit = keys[bucket.key]
+                wait_s = limit.wait_s(limit.level(bucket.level, bucket.at, now))
                 if wait_s > 0:
                     metrics.LOGINS.labels("throttled").inc()
                     raise TooMany(
@@ -113,22 +106,21 @@ class Login:
         return _Account(
             user,
             frozenset(groups.get(user.id, [])),
-            any(row.key.startswith("a:") for row in failures),
+            any(bucket.key.startswith("a:") for bucket in buckets),
         )
 
     async def _failed(self, keys: dict[str, Limit]) -> None:
         now = self._unit.clock.now()
         async with self._unit() as transaction:
+            failures = LoginFailures(transaction.session)
             for key in sorted(keys):  # one order, so that two failures never wait for each other
-                await _fill(transaction.session, key, keys[key], now)
+                await failures.fill(key, keys[key], now)
 
     async def _welcome(self, account: _Account, key: str) -> Identity:
         metrics.LOGINS.labels("ok").inc()
         if account.failed_before:
             async with self._unit() as transaction:
-                await transaction.session.execute(
-                    sa.delete(LoginFailure).where(LoginFailure.key == key)
-                )
+                await LoginFailures(transaction.session).empty(key)
         return account.identity
 
     # --- clients that send the password every time ----------------------------------------------
@@ -149,17 +141,3 @@ class Login:
 
     def _key(self, name: str, password: str) -> bytes:
         return hmac.digest(self._salt, f"{name}\0{password}".encode(), hashlib.sha256)
-
-
-async def _fill(session: AsyncSession, key: str, limit: Limit, now: datetime) -> None:
-    """One more failure in the bucket, whoever else is adding one."""
-    statement = postgresql.insert(LoginFailure).values(key=key, level=1.0, at=now)
-    passed_s = sa.func.greatest(0, sa.extract("epoch", now - LoginFailure.at))
-    left = sa.func.greatest(
-        0, LoginFailure.level - sa.cast(passed_s, sa.Double) * (limit.failures / limit.window_s)
-    )
-    await session.execute(
-        statement.on_conflict_do_update(
-            index_elements=["key"], set_={"level": left + 1.0, "at": now}
-        )
-    )

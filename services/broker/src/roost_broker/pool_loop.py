@@ -11,8 +11,6 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID, uuid4
 
-import sqlalchemy as sa
-
 from roost_broker import metrics
 from roost_broker.ending import Ending
 from roost_broker.model import Pool, PoolDesktop
@@ -148,9 +146,7 @@ class PoolLoop:
                 for action in actions:
                     await self._do(transaction, pool, template, action)
             if pool.deleting and not any(member.phase is not Phase.REFUSED for member in members):
-                await transaction.session.execute(
-                    sa.delete(PoolDesktop).where(PoolDesktop.pool_id == pool_id)
-                )
+                await desktops.forget_all(pool_id)
                 await transaction.session.delete(pool)
                 logger.info("pool.gone", pool=pool.name)
                 return

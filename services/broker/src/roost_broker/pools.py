@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from uuid import UUID, uuid4
 
-import sqlalchemy as sa
-
 from roost_broker.ending import Moved
 from roost_broker.model import Pool
 from roost_broker.repository.identities import Identities
+from roost_broker.repository.names import lock_name
 from roost_broker.repository.placement import Placement
 from roost_broker.repository.pools import Pools
 from roost_broker.repository.sessions import Sessions
@@ -62,7 +61,7 @@ class PoolAdministration:
             )
             if earlier is not None:
                 return earlier
-            await self._check_name(transaction, wish.name)
+            await _check_name(transaction, wish.name)
             template = await Pools(transaction.session).template(
                 wish.template, wish.template_version
             )
@@ -166,14 +165,11 @@ class PoolAdministration:
         transaction.emit(pool.fact())
         transaction.after_commit(lambda: self._moved(pool_id))
 
-    @staticmethod
-    async def _check_name(transaction: Transaction, name: str) -> None:
-        # Two who want one name take turns, so that the second is told so.
-        await transaction.session.execute(
-            sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(f"pool:{name}", 0)))
-        )
-        if await transaction.session.scalar(sa.select(Pool.id).where(Pool.name == name)):
-            raise Conflict("pool.name-taken", "There is a pool {pool} already.", pool=name)
+
+async def _check_name(transaction: Transaction, name: str) -> None:
+    await lock_name(transaction.session, "pool", name)
+    if await Pools(transaction.session).exists(name):
+        raise Conflict("pool.name-taken", "There is a pool {pool} already.", pool=name)
 
 
 async def _check_size(transaction: Transaction, spec: DesktopSpec) -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-import sqlalchemy as sa
-
 from roost_broker import metrics
 from roost_broker.ending import Ending
-from roost_broker.model import LoginFailure
 from roost_broker.repository.launches import Launches
+from roost_broker.repository.login_failures import LoginFailures
 from roost_broker.repository.sessions import Sessions
 from roost_common import idempotency
 from roost_common.contracts.session import SessionState
@@ -68,9 +66,7 @@ class Reaper:
             session = transaction.session
             await Sessions(session).forget_ended(now - self._sessions_kept)
             await Launches(session, self._abandoned).forget(now, LAUNCHES_KEPT)
-            await session.execute(
-                sa.delete(LoginFailure).where(LoginFailure.at < now - FAILURES_KEPT)
-            )
+            await LoginFailures(session).forget(now - FAILURES_KEPT)
             await idempotency.forget(transaction, now - idempotency.KEPT)
             counts = await Sessions(session).counts()
         for state in SessionState:

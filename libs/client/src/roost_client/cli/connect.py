@@ -102,7 +102,11 @@ def _where(place: Place) -> str:
 
 
 def _filling_the_screen(viewer_file: str) -> str:
-    """The same file with ``fullscreen=1`` in its only section."""
+    """The same file with ``fullscreen=1`` in its only section.
+
+    The server writes what was said when the launch was first asked for. One that waits already,
+    asked for by another client of this user or before an interruption, is joined as it is.
+    """
     without = re.sub(r"(?m)^fullscreen=.*\n?", "", viewer_file)
     return without.replace("[virt-viewer]\n", "[virt-viewer]\nfullscreen=1\n", 1)
 

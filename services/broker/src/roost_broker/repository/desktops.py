@@ -137,6 +137,10 @@ class Desktops:
             )
         )
 
+    async def forget_all(self, pool_id: UUID) -> None:
+        """Every row of a pool that goes."""
+        await self._session.execute(sa.delete(PoolDesktop).where(PoolDesktop.pool_id == pool_id))
+
 
 @dataclass(frozen=True)
 class _Counted:

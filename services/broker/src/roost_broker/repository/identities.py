@@ -95,6 +95,10 @@ class Identities:
         statement = sa.select(User.id).where(_ADMINS).order_by(User.id).with_for_update()
         return list((await self._session.scalars(statement)).all())
 
+    async def delete_user(self, user_id: UUID) -> None:
+        """With what hangs on the user: memberships, entitlements, launches."""
+        await self._session.execute(sa.delete(User).where(User.id == user_id))
+
     # --- groups -------------------------------------------------------------------------------
 
     async def group(self, reference: str, *, lock: bool = False) -> Group:
@@ -106,6 +110,11 @@ class Identities:
         if group is None:
             raise NotFound("group.unknown", "There is no group {group}.", group=reference)
         return group
+
+    async def group_exists(self, name: str) -> bool:
+        """Whether a group has exactly this name."""
+        found = await self._session.scalar(sa.select(Group.id).where(Group.name == name))
+        return found is not None
 
     async def groups(self, paging: PageQuery) -> tuple[Sequence[Group], int]:
         """A page by name, and how many there are."""
@@ -143,6 +152,10 @@ class Identities:
                 sa.insert(Membership),
                 [{"group_id": group_id, "user_id": user_id} for user_id in user_ids],
             )
+
+    async def delete_group(self, group_id: UUID) -> None:
+        """With its memberships and entitlements; its users stay."""
+        await self._session.execute(sa.delete(Group).where(Group.id == group_id))
 
 
 def _gather(rows: Sequence[tuple[UUID, str]]) -> dict[UUID, list[str]]:

@@ -102,3 +102,13 @@ class Launches:
         await self._session.execute(
             sa.delete(Launch).where(Launch.created_at < now - kept, Launch.polled_at < now - kept)
         )
+
+
+async def put_back(session: AsyncSession, launch_id: UUID, session_id: UUID) -> None:
+    """The launch waits again, at its old place: what it was given is no screen any more."""
+    await session.execute(
+        sa.update(Launch)
+        # Another request for this launch may have put it back, and gone on with it.
+        .where(Launch.id == launch_id, Launch.session_id == session_id)
+        .values(state=LaunchState.QUEUED.value, session_id=None)
+    )

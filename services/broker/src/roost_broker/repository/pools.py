@@ -71,6 +71,11 @@ class Pools:
             raise NotFound("pool.unknown", "There is no pool {pool}.", pool=reference)
         return pool
 
+    async def exists(self, name: str) -> bool:
+        """Whether a pool has exactly this name."""
+        found = await self._session.scalar(sa.select(Pool.id).where(Pool.name == name))
+        return found is not None
+
     async def claim(self, pool_id: UUID) -> Pool | None:
         """The pool, for planning: None while another copy plans it, or when it is gone."""
         return await self._session.scalar(
