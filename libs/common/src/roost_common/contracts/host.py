@@ -127,7 +127,9 @@ class HostReport(Telemetry, name="host.report.v1"):
     stats: HostStats
     domains: tuple[DomainObservation, ...] = ()
     complete: bool = Field(
-        default=True, description="False while libvirtd does not answer: then absence says nothing"
+        default=True,
+        description="False while nothing can be said of the desktops: libvirtd does not answer, or "
+        "the guard's list cannot be written. Then absence says nothing",
     )
 
     @property
@@ -149,16 +151,25 @@ class HostEnrolled(HostFact, name="host.enrolled.v1"):
     """A node nobody knew has reported itself and waits for approval."""
 
 
-class HostApproved(HostFact, name="host.approved.v1"):
-    """An administrator accepted a node."""
+class HostDecided(HostFact):
+    """What inventory's events about a host's service carry."""
+
+    decided_at: Timestamp | None = Field(
+        default=None,
+        description="Grows with every such decision about this host; absent: as the event's time",
+    )
 
 
-class HostMaintenance(HostFact, name="host.maintenance.v1"):
-    """A host takes no desktops until it is activated again."""
+class HostApproved(HostDecided, name="host.approved.v1"):
+    """An administrator accepted a node: it takes desktops."""
 
 
-class HostActivated(HostFact, name="host.activated.v1"):
-    """A host in maintenance takes desktops again."""
+class HostMaintenance(HostDecided, name="host.maintenance.v1"):
+    """A host has no desktops, and takes none until it is activated again."""
+
+
+class HostActivated(HostDecided, name="host.activated.v1"):
+    """A host in maintenance takes desktops again, or its evacuation is given up."""
 
 
 class HealthFact(HostFact):
@@ -274,6 +285,9 @@ class HostDesktopsLost(HostFact, name="host.desktops-lost.v1"):
 
     incident_id: UUID
     desktops: tuple[LostDesktop, ...] = ()
+    kept: int = Field(
+        default=0, ge=0, description="How many more may still run there: a lease ends not all"
+    )
 
 
 class GuestSize(Body):

@@ -14,6 +14,8 @@ MAX_HEADS = 4
 """QXL under Windows and Linux guests is supported with up to four heads."""
 USB_REDIRECTION_CHANNELS = 4
 """What oVirt and virt-manager give a guest by default, and what users expect to plug in at once."""
+VersionNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
+"""Of a template; PostgreSQL's ``integer``, as every service keeps it."""
 
 
 class OsFamily(StrEnum):
@@ -81,5 +83,5 @@ class TemplateRef(Body):
 
     id: UUID
     name: str
-    version: int = Field(ge=1)
+    version: VersionNumber
     os: OsFamily = OsFamily.LINUX
