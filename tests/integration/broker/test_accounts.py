@@ -8,6 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
+from roost_common.http import encode_cursor
+
 pytestmark = pytest.mark.integration
 
 
@@ -168,6 +170,10 @@ async def test_users_are_listed_changed_deleted(ready_site: Any) -> None:
     assert page["total"] == 3
     rest = (await site.call("GET", f"/users?limit=2&cursor={page['next']}")).json()
     assert ([item["name"] for item in rest["items"]], rest["next"]) == (["bob"], None)
+    # Half a surrogate pair is JSON, and no text that could be asked for.
+    for path in ("users", "groups", "pools"):
+        answer = await site.call("GET", f"/{path}?cursor={encode_cursor(chr(0xD800))}")
+        assert (answer.status_code, answer.json()["code"]) == (422, "request.value-refused")
     answer = await site.call("PATCH", "/users/ANN", json={"full_name": "Ann"})
     assert answer.json()["full_name"] == "Ann"
     assert "password" not in answer.text

@@ -165,6 +165,13 @@ async def test_protocols(ready_site: Any) -> None:
     answer = await site.launch(site.ann, pool="win", protocols=["html5", "spice"])
     assert answer.status_code == 200
     assert "html5" in answer.json()["reason"]
+    answer = await site.launch(site.ann, pool="win", protocols=["SPICE"])
+    assert (answer.status_code, answer.json()["protocol"]) == (200, "spice"), answer.text
+    # The longest reason there can be.
+    names = [f"{number}".rjust(32, "x") for number in range(7)]
+    answer = await site.launch(site.bob, pool="win", protocols=[*names, "spice"], wait=30)
+    assert (answer.status_code, answer.json()["protocol"]) == (200, "spice"), answer.text
+    assert all(name in answer.json()["reason"] for name in names)
 
 
 async def test_a_choice_must_be_made(ready_site: Any) -> None:
@@ -466,6 +473,10 @@ async def test_a_key_leads_to_the_launch_that_waited_already(site: Any) -> None:
         (b'{"pool": "a\\u0000b"}', 422),
         (b'{"client": {"monitors": 9}}', 422),
         (b'{"protocols": "spice"}', 422),
+        (b'{"protocols": [' + b'"x",' * 8 + b'"spice"]}', 422),
+        (b'{"protocols": ["' + b"x" * 33 + b'", "spice"]}', 422),
+        (b'{"protocols": ["a b", "spice"]}', 422),
+        (b'{"protocols": ["", "spice"]}', 422),
         (b'{"pool": "' + b"x" * (1 << 20) + b'"}', 413),
     ],
 )

@@ -85,8 +85,13 @@ async def test_a_pinned_version_stays(ready_site: Any) -> None:
     await site.settled(total=2, free=2)
     assert {view.template.version for view in site.inventory.views.values()} == {1}
     assert not site.inventory.of(ReimageDesktop)
-    answer = await site.call("PATCH", "/pools/win", json={"template_version": 9})
-    assert (answer.status_code, answer.json()["code"]) == (422, "template.version-unknown")
+    for version, code in (
+        (9, "template.version-unknown"),
+        (2**31 - 1, "template.version-unknown"),
+        (2**31, "request.invalid"),
+    ):
+        answer = await site.call("PATCH", "/pools/win", json={"template_version": version})
+        assert (answer.status_code, answer.json()["code"]) == (422, code), version
 
 
 async def test_new_hardware_reaches_what_is_free(ready_site: Any) -> None:
@@ -232,6 +237,8 @@ async def test_bad_pools(site: Any) -> None:
         ({"template": "none"}, 422, "template.unknown"),
         ({"template": str(uuid4())}, 422, "template.unknown"),
         ({"template_version": 7}, 422, "template.version-unknown"),
+        ({"template_version": 2**31 - 1}, 422, "template.version-unknown"),
+        ({"template_version": 2**31}, 422, "request.invalid"),
         ({"kind": "manual"}, 422, "pool.kind-unsupported"),
         ({"kind": "other"}, 422, "request.invalid"),
         ({"min": 4}, 422, "request.invalid"),

@@ -24,6 +24,7 @@ from roost_common.contracts.session import (
     SessionDisconnected,
     SessionEnded,
 )
+from roost_common.http import encode_cursor
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("cheap_hashes")]
 
@@ -327,6 +328,16 @@ async def test_lists(ready_site: Any) -> None:
         assert (await site.call("GET", f"/sessions?{query}")).json()["total"] == count
     assert (await site.call("GET", "/sessions?state=nonsense")).status_code == 422
     assert (await site.call("GET", "/sessions?cursor=nonsense")).status_code == 422
+    users = (await site.call("GET", "/users?limit=1")).json()
+    for forged in (
+        users["next"],
+        encode_cursor(),
+        encode_cursor("no time", other),
+        encode_cursor("2026-01-01T00:00:00+00:00", "no id"),
+        encode_cursor("2026-01-01T00:00:00+00:00", other, "more"),
+    ):
+        answer = await site.call("GET", f"/sessions?cursor={forged}")
+        assert (answer.status_code, answer.json()["code"]) == (422, "request.cursor-invalid")
     assert (await site.call("GET", f"/sessions/{other}", headers=site.ann)).status_code == 404
     assert (await site.call("DELETE", f"/sessions/{other}", headers=site.ann)).status_code == 404
     assert (await site.session(other))["state"] == "pending"

@@ -106,7 +106,8 @@ async def fake_bus() -> FakeBus:
 
 @pytest.fixture
 async def http(site: Site, fake_bus: FakeBus) -> AsyncIterator[httpx.AsyncClient]:
-    """The real application, as an administrator."""
+    """The real application, as an administrator, with the template in its first version."""
+    await site.template()
     app = create_app(
         "inventory", routers=ROUTERS, checks={}, verifier=TokenVerifier(jwks, SystemClock())
     )

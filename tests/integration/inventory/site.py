@@ -15,7 +15,8 @@ from roost_common.contracts.base import REGISTRY, Message
 from roost_common.contracts.desktop import CreateDesktop, DesktopView, EnsureDesktop, Power
 from roost_common.contracts.disk import EnsureDisk
 from roost_common.contracts.migration import CancelMigration, MigrateDesktop
-from roost_common.contracts.spec import DesktopSpec
+from roost_common.contracts.spec import DesktopSpec, OsFamily
+from roost_common.contracts.template import TemplateCreated
 from roost_common.db import Database
 from roost_common.outbox import UnitOfWork
 from roost_common.testing.bus import delivery
@@ -68,6 +69,19 @@ class Site:
         node = self.nodes[name] = FakeNode(name, self.clock, **facts)
         await self.tell(node.report())
         return node
+
+    async def template(self, version: int = 1, os: OsFamily = OsFamily.LINUX) -> None:
+        """Imaging says that this version of the template is there."""
+        await self.tell(
+            TemplateCreated(
+                template_id=TEMPLATE.id,
+                template_name=TEMPLATE.name,
+                version=version,
+                os=os,
+                virtual_bytes=1,
+                used_bytes=1,
+            )
+        )
 
     async def create(
         self, number: int = 1, *, spec: DesktopSpec = SMALL, power: Power = Power.ON, **facts: Any

@@ -15,9 +15,11 @@ from tests.unit.inventory.stage import TEMPLATE
 from roost_common.contracts.base import Body, Query
 from roost_common.contracts.desktop import (
     DeleteDesktop,
+    DesktopState,
     EnsureDesktop,
     GuestInfo,
     Power,
+    ReimageDesktop,
     SetDesktopPower,
     StopMode,
 )
@@ -32,7 +34,7 @@ from roost_common.contracts.session import (
     SessionRequested,
 )
 from roost_common.contracts.spec import OsFamily
-from roost_common.contracts.template import TemplateCreated, TemplateDeleted
+from roost_common.contracts.template import TemplateDeleted
 from roost_common.security import Role
 from roost_common.testing.bus import FakeBus, delivery
 
@@ -235,6 +237,9 @@ async def test_what_cannot_be_is_refused_with_its_reason(
     huge = {"vcpus": 1, "memory_mib": 1 << 20}
     for body, code in [
         ({"name": "x", "template": "nobody"}, "template.unknown"),
+        ({"name": "x", "template": REF | {"id": str(uuid4())}}, "template.unknown"),
+        ({"name": "x", "template": REF | {"version": 2}}, "template.version-unknown"),
+        ({"name": "x", "template": REF | {"version": 2**31}}, "request.invalid"),
         ({"name": "x", "template": REF, "spec": huge}, "placement.spec-beyond-hosts"),
         ({"name": "Not A Name", "template": REF}, "request.invalid"),
         ({"name": "x", "template": REF, "colour": "red"}, "request.invalid"),
@@ -247,16 +252,45 @@ async def test_what_cannot_be_is_refused_with_its_reason(
 async def test_a_template_is_found_by_name_in_its_newest_version(
     http: httpx.AsyncClient, site: Site
 ) -> None:
-    facts = {"template_id": TEMPLATE.id, "template_name": "demo", "os": OsFamily.LINUX}
-    sizes = {"virtual_bytes": 1, "used_bytes": 1}
     for version in (2, 3, 1, 3):
-        await site.tell(TemplateCreated(**facts, **sizes, version=version))
+        await site.template(version)
     made = await http.post("/api/v1/desktops", json={"name": "x", "template": "demo"})
     assert made.json()["template"]["version"] == 3
     await site.tell(TemplateDeleted(template_id=TEMPLATE.id, template_name="demo"))
-    await site.tell(TemplateCreated(**facts, **sizes, version=4))
-    gone = await http.post("/api/v1/desktops", json={"name": "y", "template": "demo"})
-    assert gone.json()["code"] == "template.unknown"
+    await site.template(4)
+    for template in ("demo", REF):
+        gone = await http.post("/api/v1/desktops", json={"name": "y", "template": template})
+        assert gone.json()["code"] == "template.unknown"
+
+
+async def test_a_template_version_is_what_imaging_said_of_it(
+    http: httpx.AsyncClient, site: Site
+) -> None:
+    await site.template(2, OsFamily.WINDOWS_11)
+    said = REF | {"name": "a\x01b", "os": "linux"}
+    true = REF | {"os": "windows-11"}
+    made = await http.post("/api/v1/desktops", json={"name": "x", "template": said})
+    assert (made.status_code, made.json()["template"]) == (202, true)
+    again = await http.post("/api/v1/desktops/x/reimage", json={"template": said | {"version": 2}})
+    assert (again.status_code, again.json()["template"]) == (202, true | {"version": 2})
+    for wrong, code in [
+        (REF | {"version": 3}, "template.version-unknown"),
+        (REF | {"id": str(uuid4())}, "template.unknown"),
+    ]:
+        answer = await http.post("/api/v1/desktops/x/reimage", json={"template": wrong})
+        assert (answer.status_code, answer.json()["code"]) == (422, code)
+    left = (await http.get("/api/v1/desktops/x")).json()
+    assert (left["disk_generation"], left["template"]["version"]) == (2, 2)
+
+
+async def test_an_order_of_the_bus_may_come_before_its_templates_event(site: Site) -> None:
+    await site.add_node("n1")
+    desktop = await running(site)
+    newer = TEMPLATE.model_copy(update={"version": 2})
+    await site.tell(ReimageDesktop(desktop_id=desktop, disk_generation=2, template=newer))
+    await site.settle()
+    row = await site.row(desktop)
+    assert (row.state, row.disk_ready, row.template) == (DesktopState.RUNNING, 2, newer)
 
 
 async def test_pages_and_filters(http: httpx.AsyncClient, site: Site) -> None:

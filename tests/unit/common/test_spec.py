@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from roost_common.contracts.spec import DesktopSpec, DisplayPolicy, Link
+from uuid import uuid4
+
+import pytest
+from pydantic import ValidationError
+
+from roost_common.contracts.spec import DesktopSpec, DisplayPolicy, Link, TemplateRef
 
 
 def test_only_what_is_given_changes() -> None:
@@ -12,3 +17,11 @@ def test_only_what_is_given_changes() -> None:
     assert (changed.vcpus, changed.memory_mib, changed.monitors) == (2, 8192, 2)
     assert changed.display == DisplayPolicy(usb=False, link=Link.WAN)
     assert spec.amended_by(DesktopSpec.model_validate({})) == spec
+
+
+def test_a_template_version_fits_where_it_is_kept() -> None:
+    largest = 2**31 - 1
+    assert TemplateRef(id=uuid4(), name="demo", version=largest).version == largest
+    for number in (0, largest + 1):
+        with pytest.raises(ValidationError):
+            TemplateRef(id=uuid4(), name="demo", version=number)

@@ -30,7 +30,10 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.schema import CreateSchema
 
+from roost_common import log
 from roost_common.errors import Conflict, Invalid, Outage, RoostError, Unavailable
+
+logger = log.get_logger(__name__)
 
 NAMING: Final = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -41,10 +44,17 @@ NAMING: Final = {
 }
 """Stable constraint names, so that migrations can drop what they made."""
 
+VALUE_REFUSED: Final = "request.value-refused"
+
 _RETRY_STATES: Final = frozenset({"40001", "40P01", "55P03"})
 """serialization_failure, deadlock_detected, lock_not_available (PostgreSQL, appendix A)."""
 _OUTAGE_CLASSES: Final = frozenset({"08", "57", "53"})
 """Connection exception, operator intervention (shutdown), insufficient resources."""
+_DATA_CLASS: Final = "22"
+"""Data exception. asyncpg's own refusals of a value, which never reach the server, have it too."""
+_NUL_STATES: Final = frozenset({"22021", "22P05"})
+"""character_not_in_repertoire (text), untranslatable_character (JSON): PostgreSQL holds everything
+but NUL."""
 
 
 class Base(DeclarativeBase):
@@ -73,9 +83,10 @@ def translate(error: Exception) -> RoostError | None:  # noqa: PLR0911 - one lin
         return Unavailable("database.busy", "Another transaction was in the way.")
     if error.connection_invalidated or state[:2] in _OUTAGE_CLASSES:
         return Outage("database.unavailable", "The database does not answer.")
-    if state == "22021":
-        # character_not_in_repertoire: PostgreSQL's text holds everything but NUL.
+    if state in _NUL_STATES:
         return Invalid("request.invalid-text", "Text may not contain the character NUL.")
+    if state[:2] == _DATA_CLASS:
+        return Invalid(VALUE_REFUSED, "A value is not one that can be stored.")
     if isinstance(error, exc.IntegrityError):
         return Conflict("database.conflict", "Another change came first.")
     return None
@@ -90,6 +101,10 @@ async def translated() -> AsyncIterator[None]:
         ours = translate(error)
         if ours is None:
             raise
+        if ours.code == VALUE_REFUSED:
+            # A border that should have refused it did not. The error's text may hold the value.
+            statement = getattr(error, "statement", None)
+            logger.warning("database.value-refused", statement=statement)
         raise ours from error
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints,
 
 from roost_common.contracts.base import Problem
 from roost_common.contracts.session import EndReason, SessionState
-from roost_common.contracts.spec import MAX_HEADS, DesktopSpec
+from roost_common.contracts.spec import MAX_HEADS, DesktopSpec, VersionNumber
 from roost_common.http import ApiModel, NoId
 from roost_common.security import Role
 
@@ -115,7 +115,7 @@ class PoolCreate(ApiModel):
     name: PoolName
     kind: Literal["automatic", "manual", "timed"] = "automatic"
     template: Reference
-    template_version: Annotated[int, Field(ge=1)] | None = Field(
+    template_version: VersionNumber | None = Field(
         default=None, description="Pinned; without it the pool follows the newest version"
     )
     min: Count = 0
@@ -148,7 +148,7 @@ class PoolPatch(ApiModel):
     """What is to change; what is absent stays."""
 
     template: Reference | None = None
-    template_version: Annotated[int, Field(ge=1)] | None = Field(
+    template_version: VersionNumber | None = Field(
         default=None, description="null: follow the newest version"
     )
     min: Count | None = None
@@ -223,6 +223,7 @@ class ClientFacts(BaseModel):
 
 ProtocolName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._+-]{1,32}$", to_lower=True)]
 Protocols = Annotated[list[ProtocolName], Field(max_length=8)]
+"""All of them but one may be named in the sentence that a launch keeps as its reason."""
 
 
 class LaunchRequest(ApiModel):
@@ -231,9 +232,7 @@ class LaunchRequest(ApiModel):
     pool: Reference | None = None
     desktop: Reference | None = None
     new: bool = Field(default=False, description="Another desktop beside those already open")
-    protocols: (
-        Annotated[list[Annotated[str, Field(max_length=32)]], Field(max_length=16)] | None
-    ) = None
+    protocols: Protocols | None = None
     client: ClientFacts = ClientFacts()
 
     @model_validator(mode="after")

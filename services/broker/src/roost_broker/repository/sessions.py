@@ -13,7 +13,7 @@ from roost_broker.model import Host, Pool, PoolDesktop, Session
 from roost_common.contracts.desktop import DesktopState
 from roost_common.contracts.session import EndReason, SessionState
 from roost_common.db import AsyncSession
-from roost_common.errors import NotFound
+from roost_common.errors import Invalid, NotFound
 from roost_common.http import PageQuery
 
 OPEN = Session.state != SessionState.ENDED.value
@@ -121,14 +121,17 @@ class Sessions:
     async def page(
         self, paging: PageQuery, *conditions: sa.ColumnElement[bool]
     ) -> tuple[Sequence[Session], int]:
-        """A page, newest first, and how many there are."""
+        """A page, newest first, and how many there are.
+
+        Raises `Invalid` (``request.cursor-invalid``) for another list's cursor.
+        """
         statement = sa.select(Session).where(*conditions)
         total = await self._session.scalar(
             sa.select(sa.func.count()).select_from(Session).where(*conditions)
         )
-        if paging.after:
-            at, key = datetime.fromisoformat(paging.after[0]), UUID(paging.after[1])
-            statement = statement.where(sa.tuple_(Session.created_at, Session.id) < (at, key))
+        if paging.after is not None:
+            last = _last(paging.after)
+            statement = statement.where(sa.tuple_(Session.created_at, Session.id) < last)
         statement = statement.order_by(Session.created_at.desc(), Session.id.desc())
         rows = (await self._session.scalars(statement.limit(paging.limit + 1))).all()
         return rows, total or 0
@@ -143,6 +146,14 @@ class Sessions:
             sa.select(Session.state, sa.func.count()).where(OPEN).group_by(Session.state)
         )
         return dict(rows.all())
+
+
+def _last(after: tuple[str, ...]) -> tuple[datetime, UUID]:
+    try:
+        at, key = after
+        return datetime.fromisoformat(at), UUID(key)
+    except ValueError as error:
+        raise Invalid("request.cursor-invalid", "This cursor was not made here.") from error
 
 
 def _seconds(column: Any) -> sa.ColumnElement[timedelta]:

@@ -21,13 +21,24 @@ from roost_inventory.schemas import DesktopAnswer
 
 
 async def template_for(transaction: Transaction, wanted: TemplateRef | str) -> TemplateRef:
-    """The template version that is meant. Raises `Invalid` for a name nobody knows."""
-    if isinstance(wanted, TemplateRef):
-        return wanted
-    found = await Templates(transaction.session).find(wanted)
+    """The template version that is meant, with the name and OS it has here, whatever was said.
+
+    Raises `Invalid` (``template.unknown``, ``template.version-unknown``).
+    """
+    key = str(wanted.id) if isinstance(wanted, TemplateRef) else wanted
+    found = await Templates(transaction.session).find(key)
     if found is None:
-        raise Invalid("template.unknown", "There is no template {template}.", template=wanted)
-    return TemplateRef(id=found.id, name=found.name, version=found.version, os=found.os)
+        raise Invalid("template.unknown", "There is no template {template}.", template=key)
+    version = wanted.version if isinstance(wanted, TemplateRef) else found.version
+    # Of a template's versions only the newest is known here; no number beyond it was given yet.
+    if version > found.version:
+        raise Invalid(
+            "template.version-unknown",
+            "The template {template} has no version {version}.",
+            template=found.name,
+            version=version,
+        )
+    return TemplateRef(id=found.id, name=found.name, version=version, os=found.os)
 
 
 async def visible(transaction: Transaction, caller: Identity, key: str) -> Desktop:
