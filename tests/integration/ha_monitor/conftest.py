@@ -221,8 +221,10 @@ power = home / f"power-{{plug}}"
 behaviour = home / f"way-{{given.get('way', '')}}"
 def told():
     return behaviour.read_text() if behaviour.exists() else "works"
+def hangs():
+    return told() == "stalls" or (told() == "hangs" and action != "status")
 parent, ends = os.getppid(), time.monotonic() + 120
-while action != "status" and told() == "hangs":
+while hangs():
     time.sleep(0.05)  # a program that is asked once and has nobody who could wake it
     # It does not outlive whoever started it: that one may have been killed.
     if os.getppid() != parent or time.monotonic() > ends:
@@ -252,7 +254,8 @@ class FakeFenceAgents:
         agent.chmod(0o755)
 
     def behave(self, way: str, how: str) -> None:
-        """works, fails (to switch), denies (everything), lies, hangs (until told otherwise)."""
+        """works, fails (to switch), denies (everything), lies, hangs (to switch, until told
+        otherwise), stalls (whatever it is asked, until told otherwise)."""
         (self.directory / f"way-{way}").write_text(how)
 
     def power(self, plug: str) -> str:
@@ -260,12 +263,16 @@ class FakeFenceAgents:
         file = self.directory / f"power-{plug}"
         return file.read_text() if file.exists() else "on"
 
-    def switched(self, plug: str) -> list[str]:
-        """Which ways were told off or on for ``plug``, in order."""
+    def asked(self, plug: str) -> list[str]:
+        """Which ways were asked or told what for ``plug``, in order."""
         log = self.directory / "log"
         lines = log.read_text().splitlines() if log.exists() else []
         words = (line.split(" ") for line in lines)
-        return [f"{way}:{action}" for way, action, on in words if on == plug and action != "status"]
+        return [f"{way}:{action}" for way, action, on in words if on == plug]
+
+    def switched(self, plug: str) -> list[str]:
+        """Which ways were told off or on for ``plug``, in order."""
+        return [each for each in self.asked(plug) if not each.endswith(":status")]
 
     @staticmethod
     def device(plug: str, way: str = "") -> dict[str, Any]:
@@ -374,14 +381,20 @@ class Site:
             headers={"Authorization": f"Bearer {self.signer.sign(who)}"},
         )
 
-    async def sql(self, query: str, *args: Any) -> list[asyncpg.Record]:
-        """One statement in the service's schema."""
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[asyncpg.Connection]:
+        """A connection of its own to the service's schema."""
         dsn = self.database_url.replace("postgresql+asyncpg", "postgresql")
         connection = await asyncpg.connect(dsn, server_settings={"search_path": "ha_monitor"})
         try:
-            return list(await connection.fetch(query, *args))
+            yield connection
         finally:
             await connection.close()
+
+    async def sql(self, query: str, *args: Any) -> list[asyncpg.Record]:
+        """One statement in the service's schema."""
+        async with self.connection() as connection:
+            return list(await connection.fetch(query, *args))
 
     async def holder(self) -> UUID | None:
         """Who holds the lease now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 from uuid import uuid4
 
@@ -126,6 +127,30 @@ async def test_a_host_is_removed_when_it_is_silent_and_comes_back_with_its_seque
         node.live()
         await site.heard("kvm1", "up", "suspected", "down", "up")
         assert [fact.sequence for fact in site.listener.health("kvm1")] == [1, 2, 3, 5]
+
+
+async def test_a_host_that_was_removed_while_it_was_suspected_is_no_alert(site: Any) -> None:
+    gone, silent, alive = (site.node(f"kvm{number}") for number in range(3))
+    with socket.socket() as machine:
+        machine.bind(("127.0.0.1", 0))
+        machine.listen()
+        gone.address = silent.address = "127.0.0.1"
+        site.extra = {"probe_ports": (machine.getsockname()[1],), "agent_silent_after_s": 5.0}
+        async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
+            for node in (gone, silent, alive):
+                node.live()
+            for node in (gone, silent, alive):
+                await site.heard(node.name, "up")
+            await gone.die()
+            # The second time because it answers elsewhere: nothing more is said of its health.
+            await site.heard("kvm0", "up", "suspected", "suspected")
+            assert (await admin.delete("/api/v1/ha/hosts/kvm0")).status_code == 204
+            # Silent for as long after the other one: when its alert comes, that one's would have.
+            await silent.die()
+            want = [("alert.raised", "host.agent-silent")]
+            await eventually(lambda: site.listener.alerts("kvm1") == want, "a person is told")
+    assert [row["object"] for row in await site.sql("select object from alerts")] == ["kvm1"]
+    assert site.listener.names("kvm0") == ["host.up", "host.suspected", "host.suspected"]
 
 
 async def test_alerts_are_paged_newest_first(site: Any) -> None:

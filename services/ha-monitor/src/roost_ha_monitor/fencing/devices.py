@@ -112,6 +112,9 @@ class Devices:
     async def remove(self, node: str) -> None:
         """The host has none; saying it again changes nothing."""
         async with self._unit() as transaction:
+            # A check writes before this or after it, never in between. `lock` would refuse a host
+            # that is watched no more.
+            await Hosts(transaction.session).lock_all([node])
             await FenceDevices(transaction.session).replace(node, [])
             await alerting.clear(transaction, (DEVICE_FAILED, node), self._clock.now())
 
@@ -145,14 +148,23 @@ class Devices:
         for device, answer in zip(devices, answers, strict=True):
             problem = self._problem(device, answer)
             found.append((device, answer, problem.detail if problem else ""))
-        if not rows:
-            return found
-        now = self._clock.now()
-        async with self._unit() as transaction:
-            for row, (_, _, problem_text) in zip(rows, found, strict=True):
-                await FenceDevices(transaction.session).checked(row, now, problem_text)
-            await self._alert(transaction, rows[0].node, [text for *_, text in found], now)
+        if rows:
+            await self._note(rows, [text for *_, text in found])
         return found
+
+    async def _note(self, asked: Sequence[FenceDevice], problems: Sequence[str]) -> None:
+        """Write down what a check of a host's devices found, and its alert."""
+        node, now = asked[0].node, self._clock.now()
+        async with self._unit() as transaction:
+            await Hosts(transaction.session).lock_all([node])
+            rows = await FenceDevices(transaction.session).of(node)
+            # One that hangs answers late. Whoever changed the devices meanwhile has seen to the
+            # alert; without devices no later check would end it.
+            if _which(rows) != _which(asked):
+                return
+            for row, problem in zip(rows, problems, strict=True):
+                row.checked_at, row.problem = now, problem
+            await self._alert(transaction, node, problems, now)
 
     async def _alert(
         self, transaction: Transaction, node: str, problems: Sequence[str], now: datetime
@@ -195,3 +207,8 @@ class Devices:
 
     def _seal(self, wish: Wish) -> bytes:
         return self._sealer.seal(json.dumps(dict(wish.options)).encode())
+
+
+def _which(rows: Sequence[FenceDevice]) -> list[tuple[int, datetime]]:
+    """What tells a host's devices from those that were there before."""
+    return [(row.position, row.changed_at) for row in rows]

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import sqlalchemy as sa
-
 from roost_common.contracts.alert import AlertCleared, AlertRaised
 from roost_common.outbox import Transaction
-from roost_ha_monitor.notifications.model import Channel, Notification
+from roost_ha_monitor.notifications.model import Notification
 from roost_ha_monitor.notifications.notice import About, Notice
-from roost_ha_monitor.notifications.repository import Notifications
+from roost_ha_monitor.notifications.repository import Channels, Notifications
 from roost_ha_monitor.notifications.wanting import wants
 
 
@@ -31,7 +29,7 @@ async def announce(transaction: Transaction, *facts: AlertRaised | AlertCleared)
 
 
 async def _tell_raised(transaction: Transaction, facts: list[AlertRaised]) -> None:
-    channels = (await transaction.session.scalars(sa.select(Channel))).all()
+    channels = await Channels(transaction.session).all()
     wanted = [
         (channel, fact)
         for fact in facts

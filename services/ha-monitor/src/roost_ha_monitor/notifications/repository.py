@@ -27,6 +27,10 @@ class Channels:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
+    async def all(self) -> Sequence[Channel]:
+        """Every one of them."""
+        return (await self._session.scalars(sa.select(Channel))).all()
+
     async def get(self, reference: str, *, lock: bool = False) -> Channel:
         """By id or name; locked, nobody else changes it in the meantime. Raises `NotFound`."""
         query = sa.select(Channel).where(named(Channel.id, Channel.name, reference))

@@ -20,7 +20,7 @@ class FenceDevices:
         self._session = session
 
     async def of(self, node: str) -> Sequence[FenceDevice]:
-        """A host's."""
+        """A host's; lock the host first to change them."""
         chosen = sa.select(FenceDevice).where(FenceDevice.node == node)
         return (await self._session.scalars(chosen.order_by(FenceDevice.position))).all()
 
@@ -35,24 +35,12 @@ class FenceDevices:
         return {node: count for node, count in await self._session.execute(chosen)}  # noqa: C416
 
     async def replace(self, node: str, devices: Sequence[FenceDevice]) -> int:
-        """These and no others; returns how many there were."""
+        """These and no others; returns how many there were. Lock the host first."""
         taken = await self._session.execute(
             sa.delete(FenceDevice).where(FenceDevice.node == node).returning(FenceDevice.position)
         )
         self._session.add_all(devices)
         return len(taken.all())
-
-    async def checked(self, device: FenceDevice, now: datetime, problem: str) -> None:
-        """What a check of it found, unless it was changed meanwhile."""
-        await self._session.execute(
-            sa.update(FenceDevice)
-            .where(
-                FenceDevice.node == device.node,
-                FenceDevice.position == device.position,
-                FenceDevice.changed_at == device.changed_at,
-            )
-            .values(checked_at=now, problem=problem)
-        )
 
 
 class PowerOrders:
