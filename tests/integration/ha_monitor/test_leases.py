@@ -11,7 +11,14 @@ import pytest
 from tests.integration.ha_monitor.conftest import eventually
 
 from roost_common.clock import SystemClock
-from roost_common.contracts.host import FencedBy, FenceScope, HostFenced, LeaseGranted
+from roost_common.contracts.host import (
+    FencedBy,
+    FenceScope,
+    HostDesktopsLost,
+    HostFenced,
+    LeaseGranted,
+)
+from roost_common.contracts.incident import IncidentOpened, IncidentResolved
 from roost_common.security import Role
 
 pytestmark = pytest.mark.integration
@@ -111,6 +118,61 @@ async def test_a_dead_host_is_fenced_by_its_own_lease_and_not_before_its_end(
         assert fact.at - node.last.sent_at >= timedelta(seconds=LEASE_S + MARGIN_S)
         assert not site.listener.alerts("kvm1", "host.unfenced")
         assert (await admin.get("/api/v1/ha/incidents")).json()["items"][0]["fenced_by"] == "lease"
+
+
+async def test_what_a_lease_does_not_end_is_freed_by_a_person_who_is_sure(
+    site: Any, leased: Any
+) -> None:
+    """Those that are not restarted may run on where only the lease has spoken."""
+    node = leased("kvm1")
+    async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
+        node.live()
+        await site.heard("kvm1", "up")
+        await armed(site, node)
+        await node.die()
+        await eventually(lambda: site.listener.of(HostFenced), "it is fenced")
+        path = f"/api/v1/ha/incidents/{site.listener.of(HostFenced)[0].incident_id}"
+        incident_id = site.listener.of(HostFenced)[0].incident_id
+        lost = HostDesktopsLost(node="kvm1", incident_id=incident_id, kept=2)
+        await site.bus.publish(lost)
+        await eventually(lambda: site.listener.of(IncidentResolved), "it is over")
+        assert "2 more may still run there" in (await admin.get(path)).json()["detail"]
+
+        confirmed = await admin.post(f"{path}/confirm")
+        assert confirmed.status_code == 200, confirmed.text
+        assert confirmed.json()["state"] == "recovering"
+        await eventually(lambda: len(site.listener.of(HostFenced)) == 2, "it is fenced for sure")
+        surely = site.listener.of(HostFenced)[1]
+        assert (surely.by, surely.scope) == (FencedBy.HUMAN, FenceScope.ALL)
+        assert surely.agent_id == node.agent_id
+        await site.bus.publish(HostDesktopsLost(node="kvm1", incident_id=incident_id))
+        await eventually(lambda: len(site.listener.of(IncidentResolved)) == 2, "over again")
+        shown = (await admin.get(path)).json()
+        assert (shown["state"], shown["confirmed_by"]) == ("resolved", "root")
+        assert "may still run" not in shown["detail"]
+        assert (await admin.post(f"{path}/confirm")).status_code == 200, "once more, to no effect"
+        assert len(site.listener.of(HostFenced)) == 2
+
+
+async def test_nobody_confirms_a_host_that_has_been_back_since_its_lease_ended(
+    site: Any, leased: Any
+) -> None:
+    node = leased("kvm1")
+    async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
+        node.live()
+        await site.heard("kvm1", "up")
+        await armed(site, node)
+        await node.die()
+        await eventually(lambda: site.listener.of(HostFenced), "it is fenced")
+        path = f"/api/v1/ha/incidents/{site.listener.of(HostFenced)[0].incident_id}/confirm"
+        node.reboot()
+        await site.heard("kvm1", "up", "suspected", "down", "recovered")
+        refused = await admin.post(path)
+        assert (refused.status_code, refused.json()["code"]) == (409, "host.beats")
+        await node.die()
+        await eventually(lambda: len(site.listener.of(IncidentOpened)) == 2, "it fails once more")
+        refused = await admin.post(path)
+        assert (refused.status_code, refused.json()["code"]) == (409, "incident.over")
 
 
 async def test_while_all_nodes_are_silent_nobodys_lease_is_counted_on(site: Any) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncSession
 from tests.integration.ha_monitor.conftest import eventually
 
 from roost_common.contracts.base import Message, Problem
@@ -23,7 +26,9 @@ from roost_common.contracts.desktop import (
 from roost_common.contracts.host import HostDesktopsLost, HostFenced, LostDesktop
 from roost_common.contracts.incident import IncidentResolved, Resolution
 from roost_common.contracts.spec import DesktopSpec, TemplateRef
+from roost_common.db import Database
 from roost_common.security import Role
+from roost_ha_monitor.repository import Incidents
 
 pytestmark = pytest.mark.integration
 
@@ -61,6 +66,17 @@ async def tell(site: Any, messages: list[Message], seed: int) -> None:
     random.Random(seed).shuffle(twice)
     for message, envelope in twice:
         await site.bus.publish(message, envelope)
+
+
+@asynccontextmanager
+async def session_of(site: Any) -> AsyncIterator[AsyncSession]:
+    """For what the service's repositories say."""
+    database = Database(site.settings().database_url.get_secret_value(), "ha_monitor")
+    try:
+        async with database.sessions() as session:
+            yield session
+    finally:
+        await database.close()
 
 
 async def fenced(site: Any, admin: Any, node: Any) -> UUID:
@@ -166,9 +182,22 @@ async def test_desktops_that_are_given_up_are_told_of_until_they_run(site: Any) 
         assert reasons[str(given_up)] == "It failed ten times."
         assert reasons[str(deleted)] == "It was deleted."
 
+        # A copy that led in between has cleared it.
+        await site.sql("update alerts set cleared_at = now() where alert = $1", kind)
+        raised *= 2
+        await eventually(lambda: site.listener.alerts("kvm1", kind) == raised, "raised again")
+
         await tell(site, [DesktopRestarted(desktop=view(given_up, 12, DesktopState.RUNNING))], 5)
         cleared = [*raised, ("alert.cleared", kind)]
         await eventually(lambda: site.listener.alerts("kvm1", kind) == cleared, "cleared")
+
+        # Given up months later for another reason, it is no longer the host's failure.
+        stopped = view(given_up, 15, DesktopState.STOPPED, problem=problem)
+        await tell(site, [DesktopChanged(desktop=stopped)], 6)
+        question = "select 1 from desktops where id = $1 and revision = 15"
+        await eventually(lambda: site.sql(question, given_up), "that is known")
+        async with session_of(site) as session:
+            assert await Incidents(session).given_up() == {}
 
 
 async def test_a_view_that_comes_late_changes_nothing(site: Any) -> None:

@@ -167,6 +167,7 @@ def live_through(
 ) -> World:
     """One history, made from a number, so that a failure can be lived through again."""
     random, world = Random(seed), make()
+    world.skew_s = random.choice((-50.0, 0.0, 50.0))
     happenings, weights = list(happens), list(happens.values())
     for happening in random.choices(happenings, weights, k=STEPS):
         happening(world, random)

@@ -34,7 +34,7 @@ def test_a_node_waits_for_approval_whatever_its_health() -> None:
     with pytest.raises(Conflict):
         made.prepare_maintenance(CLOCK.now())
     with pytest.raises(Conflict):
-        made.activate()
+        made.activate(CLOCK.now())
 
 
 def test_health_never_touches_what_people_decided() -> None:
@@ -42,11 +42,11 @@ def test_health_never_touches_what_people_decided() -> None:
     assert made.approve(CLOCK.now())
     assert not made.approve(CLOCK.now())
     assert made.usable
-    assert not made.enter_maintenance(), "it may have desktops"
+    assert not made.enter_maintenance(CLOCK.now()), "it may have desktops"
     assert made.prepare_maintenance(CLOCK.now())
     assert not made.prepare_maintenance(CLOCK.now())
     assert (made.state, made.usable) == (HostState.PREPARING_MAINTENANCE, False)
-    assert made.enter_maintenance()
+    assert made.enter_maintenance(CLOCK.now())
     assert made.evacuation is None
     for health, state in [
         (Health.UP, HostState.MAINTENANCE),
@@ -58,9 +58,22 @@ def test_health_never_touches_what_people_decided() -> None:
         made.note_health(health)
         assert made.state is state
         assert made.administrative is Administrative.MAINTENANCE
-    assert made.activate()
-    assert not made.activate()
+    assert made.activate(CLOCK.now())
+    assert not made.activate(CLOCK.now())
     assert made.usable
+
+
+def test_decisions_are_told_in_their_order_whatever_the_clock_says() -> None:
+    made, at = host(), CLOCK.now()
+    made.approve(at)
+    decided = [made.decided_at]
+    for earlier in (timedelta(), timedelta(minutes=5)):
+        made.prepare_maintenance(at - earlier)
+        decided.append(made.decided_at)
+        made.activate(at - earlier)
+        decided.append(made.decided_at)
+    assert None not in decided
+    assert decided == sorted(set(decided))  # type: ignore[type-var]
 
 
 def test_only_an_idle_host_out_of_service_is_removed() -> None:

@@ -7,7 +7,7 @@ out, so that thousands of histories can be lived through.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from tests.unit.inventory.stage import SMALL, TEMPLATE, FakeImaging, nodes
@@ -18,7 +18,7 @@ from roost_common.contracts.disk import DiskDeleted, DiskReady, DiskRefused, Ens
 from roost_common.contracts.host import FencedBy, FenceScope, Health, HostFenced, HostReport
 from roost_common.testing.clock import FakeClock
 from roost_inventory.advance import advance, tell
-from roost_inventory.fence import Fence, Verdict, verdict
+from roost_inventory.fence import SKEW, Fence, Verdict, verdict
 from roost_inventory.model import Desktop, Host
 from roost_inventory.observations import take_in
 from roost_inventory.placement import Candidate, Overcommit, choose_all
@@ -53,6 +53,10 @@ class World:
             name: Host.enrolled(node.report(), Health.UP, self.clock.now())
             for name, node in self.nodes.items()
         }
+        self.skew_s = 0.0
+        """By how much ha-monitor's clock is ahead."""
+        # What began in this moment is, to a fence, as uncertain as the clocks are.
+        self.clock.advance(SKEW.total_seconds())
         self.silent: set[str] = set()
         self.cut: set[str] = set()
         """Nodes that neither hear nor are heard."""
@@ -224,7 +228,7 @@ class World:
                 by=by,
                 scope=FenceScope.RESTARTED if by is FencedBy.LEASE else FenceScope.ALL,
                 agent_id=ended,
-                at=self.clock.now(),
+                at=self.clock.now() + timedelta(seconds=self.skew_s),
             ),
             None,
         )

@@ -17,6 +17,7 @@ from roost_ha_monitor.granting import Granting
 from roost_ha_monitor.handlers import Handlers
 from roost_ha_monitor.leading import Leading
 from roost_ha_monitor.losses import Losses
+from roost_ha_monitor.maintenance import Maintenance
 from roost_ha_monitor.node_tasks import NodeTasks
 from roost_ha_monitor.powering import Powering
 from roost_ha_monitor.sealed import Sealer
@@ -105,7 +106,14 @@ def build(
         granting=granting,
         every_s=settings.second_path_check_s,
     )
-    handlers = Handlers(Losses(unit_of_work, following.wake), powering)
+
+    def decided() -> None:
+        watch.forget()
+        following.wake()
+
+    handlers = Handlers(
+        Losses(unit_of_work, following.wake), Maintenance(unit_of_work, decided), powering
+    )
 
     async def check_devices() -> None:
         if leading.held:

@@ -83,6 +83,8 @@ def plan(
 
 
 def _wanted(node: str, state: State, now: float, silent_after_s: float) -> list[Wanted]:
+    if state.maintained:
+        return []
     if state.health is Health.DOWN:
         message = f"Host {node} is down. Its incident says whether its desktops may still run."
         return [Wanted(HOST_DOWN, node, Severity.ALERT, message)]
@@ -104,6 +106,8 @@ def _unknown(key: Key, states: Mapping[str, State]) -> bool:
     not know how long it has been silent."""
     alert, node = key
     state = states.get(node)
+    if state is not None and state.maintained:
+        return False
     if alert == AGENT_SILENT:
         return state is not None and state.health is Health.SUSPECTED
     return alert == LIBVIRT_DOWN and (

@@ -103,6 +103,8 @@ class State:
     """It was said that it is only suspected because something answers on the second path."""
     planned: bool = False
     """It is being switched off on purpose: its silence is expected."""
+    maintained: bool = False
+    """It is in maintenance: it is judged like the others, and alarms nobody."""
     waking: bool = False
     """It is off and was switched on."""
     spared_until: float = float("-inf")

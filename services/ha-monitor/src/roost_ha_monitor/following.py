@@ -125,6 +125,7 @@ class Following:
                 disarmed=await Armings(transaction.session).disarmed(),
                 held_back=hold,
                 spared=host.spared(now),
+                maintained=host.maintained,
             )
             decision = incident.decide(row.standing, facts)
             await self._carry_out(transaction, row, decision, facts, now)
@@ -133,7 +134,13 @@ class Following:
 
     def _hold(self, unfenced: Sequence[Incident], hosts: Sequence[Host]) -> str:
         forced = {each.node for each in unfenced if each.forced_by}
-        watched = [host for host in hosts if host.health not in (None, Health.OFF)]
+        aside = {host.node for host in hosts if host.maintained}
+        unfenced = [each for each in unfenced if each.node not in aside]
+        watched = [
+            host
+            for host in hosts
+            if host.health not in (None, Health.OFF) and host.node not in aside
+        ]
         # Rows alone may tell of a time before this copy began.
         beating = sum(
             host.health in (Health.UP, Health.RECOVERED) and self._ears.beats(host.node)

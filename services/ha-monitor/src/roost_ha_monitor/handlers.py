@@ -17,10 +17,17 @@ from roost_common.contracts.desktop import (
     DesktopStartRefused,
     DesktopStopped,
 )
-from roost_common.contracts.host import HostDesktopsLost, SetHostPower
+from roost_common.contracts.host import (
+    HostActivated,
+    HostApproved,
+    HostDesktopsLost,
+    HostMaintenance,
+    SetHostPower,
+)
 from roost_common.contracts.migration import DesktopMigrated
 from roost_common.topology import QueueSpec
 from roost_ha_monitor.losses import Losses
+from roost_ha_monitor.maintenance import Maintenance
 from roost_ha_monitor.powering import Powering
 
 SERVICE: Final = "ha-monitor"
@@ -43,9 +50,12 @@ Method = Callable[[Delivery, Any], Awaitable[None]]
 class Handlers:
     """The routing table; the work queue calls it, in any copy."""
 
-    def __init__(self, losses: Losses, powering: Powering) -> None:
+    def __init__(self, losses: Losses, maintenance: Maintenance, powering: Powering) -> None:
         self.work: dict[type[Message], Method] = {
             HostDesktopsLost: losses.lost,
+            HostMaintenance: maintenance.began,
+            HostActivated: maintenance.ended,
+            HostApproved: maintenance.ended,
             SetHostPower: powering.ordered,
             **dict.fromkeys(VIEWS, losses.seen),
         }

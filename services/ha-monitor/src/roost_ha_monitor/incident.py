@@ -63,6 +63,8 @@ class Facts:
     spared: bool = False
     """It has time to come back before a device is used: the site is just starting, or all hosts
     were silent at once."""
+    maintained: bool = False
+    """It is in maintenance: it has no desktops."""
     anew: bool = False
     """By another run of its agent than the one that fell silent."""
 
@@ -84,9 +86,8 @@ def decide(standing: Standing, facts: Facts) -> Decision:
         if facts.anew:
             why = "It was started anew before it was fenced; what it had lost is restarted."
         return Decision(Move.FALSE_ALARM, IncidentState.RESOLVED, why)
-    if facts.disarmed and not standing.forced:
-        why = "High availability is disarmed: nothing is fenced."
-        return Decision(Move.WAIT, fencing, why)
+    if (aside := _aside(facts)) and not standing.forced:
+        return Decision(Move.WAIT, fencing, aside)
     may = standing.forced or not (facts.held_back or facts.spared)
     if facts.devices and may and _round_due(standing, facts):
         state = IncidentState.AWAITING_CONFIRMATION if standing.rounds else fencing
@@ -125,6 +126,16 @@ def _round_due(standing: Standing, facts: Facts) -> bool:
     # Further away than any pause: the clock of who wrote it was ahead.
     left = standing.retry_at - facts.now
     return left <= timedelta() or left > RETRIES[-1]
+
+
+def _aside(facts: Facts) -> str:
+    """Why nothing is to be done about it, in words; empty: something is."""
+    if facts.disarmed:
+        return "High availability is disarmed: nothing is fenced."
+    if facts.maintained:
+        # Somebody works on it: to switch it off in the middle of that helps nobody.
+        return "It is in maintenance and has no desktops: it is left alone."
+    return ""
 
 
 def _why_ask(standing: Standing, facts: Facts) -> str:

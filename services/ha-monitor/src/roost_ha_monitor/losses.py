@@ -37,7 +37,7 @@ class Losses:
             if incident.state is not IncidentState.RECOVERING:
                 return
             await incidents.lose(incident.id, fact.desktops)
-            incident.lost_known = True
+            incident.lost_known, incident.kept = True, fact.kept
             transaction.after_commit(self._wake)
 
     async def seen(self, delivery: Delivery, fact: DesktopFact) -> None:

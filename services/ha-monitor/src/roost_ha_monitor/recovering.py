@@ -26,7 +26,6 @@ class Recovering:
     def __init__(self, unit_of_work: UnitOfWork, clock: Clock) -> None:
         self._unit = unit_of_work
         self._clock = clock
-        self._given_up: dict[str, int] | None = None
 
     async def settle(self, incident_id: UUID) -> None:
         """Look at every desktop of one incident; resolve it when nobody is waited for."""
@@ -63,7 +62,7 @@ class Recovering:
                 fact = row.resolve(
                     ended,
                     now,
-                    _words(fates),
+                    _words(fates, row.kept),
                     back=fates.count(Fate.BACK),
                     given_up=fates.count(Fate.GIVEN_UP),
                 )
@@ -74,8 +73,6 @@ class Recovering:
         """An alert for every host whose incidents have desktops that are still given up."""
         async with self._unit() as transaction:
             given_up = await Incidents(transaction.session).given_up()
-            if given_up == self._given_up:
-                return
             wanted = {
                 node: Wanted(
                     GIVEN_UP,
@@ -86,7 +83,6 @@ class Recovering:
                 for node, count in given_up.items()
             }
             await alerting.keep(transaction, GIVEN_UP, wanted, self._clock.now())
-        self._given_up = given_up
 
 
 def _back(desktops: Sequence[LostDesktop]) -> list[datetime]:
@@ -97,10 +93,15 @@ def _back(desktops: Sequence[LostDesktop]) -> list[datetime]:
     ]
 
 
-def _words(fates: Sequence[Fate]) -> str:
+def _words(fates: Sequence[Fate], kept: int) -> str:
     told = f"{fates.count(Fate.BACK)} desktops run again"
     if Fate.GIVEN_UP in fates:
         told += f", {fates.count(Fate.GIVEN_UP)} were given up"
     if Fate.LEFT in fates:
         told += f", {fates.count(Fate.LEFT)} are not to be restarted"
+    if kept:
+        told += (
+            f". {kept} more may still run there: its lease has ended only those that are "
+            "restarted; confirm this incident once you know that the host is off"
+        )
     return f"{told}."

@@ -69,6 +69,7 @@ class Watch:
         self._states: dict[str, State] | None = None
         self._forgotten = 0
         self._planned: set[str] = set()
+        self._maintained: set[str] = set()
         self._open: set[Key] = set()
         self._was_deaf = False
         self._spared: Collection[str] = ()
@@ -137,15 +138,16 @@ class Watch:
             for node, state in self._states.items()
             if (until := _as_wall(state.spared_until, now, wall)) is not None
         }
-        if beats or spared or self._spared:
-            async with self._unit() as transaction:
-                hosts = Hosts(transaction.session)
-                # Every row, in one order for everybody, before some of them: no deadlocks.
-                if spared or self._spared:
-                    await hosts.spare(spared)
-                if beats:
-                    await hosts.heard(beats)
-            self._spared = spared.keys()
+        async with self._unit() as transaction:
+            hosts = Hosts(transaction.session)
+            # Every row, in one order for everybody, before some of them: no deadlocks.
+            if spared or self._spared:
+                await hosts.spare(spared)
+            if beats:
+                await hosts.heard(beats)
+            # Another copy may have been told.
+            self._maintained = await hosts.maintained()
+        self._spared = spared.keys()
 
     def _spare(
         self, before: Mapping[str, State], states: Mapping[str, State], now: float
@@ -172,6 +174,7 @@ class Watch:
                 before.get(node, State()),
                 pulse=self._ears.pulses.get(node),
                 planned=node in self._planned,
+                maintained=node in self._maintained,
             )
             states[node], made = self._step(node, known, now, observing_since)
             if made:
@@ -211,6 +214,7 @@ class Watch:
             self._planned = await PowerOrders(transaction.session).going_off()
         self._open = {key for key in known if key[0] in alerts.OF_STATES}
         self._spared = [host.node for host in rows if host.spared_until is not None]
+        self._maintained = {host.node for host in rows if host.maintained}
         logger.info("detector.loaded", hosts=len(rows), alerts=len(self._open), spared=len(spared))
         return {host.node: self._state(host, now, wall) for host in rows}
 
@@ -236,7 +240,13 @@ class Watch:
         """Write and say it all, or nothing; returns which alerts are open then."""
         wall = self._clock.now()
         async with self._unit() as transaction:
-            await self._record_health(transaction, states, changes, wall, now)
+            about = {alert.object for alert in plan.to_raise}
+            rows = await Hosts(transaction.session).lock_all(changes.keys() | about)
+            for node in about:
+                _check_alarming(rows.get(node), states[node])
+            for node in about - changes.keys():
+                _check_current(node, rows.get(node), states[node])
+            await self._record_health(transaction, rows, states, changes, wall=wall, now=now)
             await alerting.carry_out(transaction, plan, wall)
         for node, transitions in changes.items():
             for change in transitions:
@@ -247,13 +257,14 @@ class Watch:
     async def _record_health(
         self,
         transaction: Transaction,
+        rows: Mapping[str, Host],
         states: Mapping[str, State],
         changes: Changes,
+        *,
         wall: datetime,
         now: float,
     ) -> None:
         hosts = Hosts(transaction.session)
-        rows = await hosts.lock_all(changes)
         for node, transitions in changes.items():
             if (host := rows.get(node)) is None:
                 host = Host(node=node, health=None, sequence=0, since=wall, reason="")
@@ -280,6 +291,19 @@ class Watch:
         if deaf != self._was_deaf:
             logger.warning("detector.deaf") if deaf else logger.info("detector.hears-again")
             self._was_deaf = deaf
+
+
+def _check_current(node: str, row: Host | None, state: State) -> None:
+    """Raises `Conflict` (``ha.overtaken``) when somebody else changed the host, or removed it: an
+    alert is only raised about what its row says. A change of health finds out by itself."""
+    if row is None or row.health is None or row.sequence != state.sequence:
+        raise Conflict("ha.overtaken", "Another copy changed {node} first.", node=node)
+
+
+def _check_alarming(row: Host | None, state: State) -> None:
+    """Raises `Conflict` (``ha.overtaken``) when it went into maintenance in this moment."""
+    if row is not None and row.maintained and not state.maintained:
+        raise Conflict("ha.overtaken", "{node} is in maintenance now.", node=row.node)
 
 
 def _healths(states: Mapping[str, State]) -> dict[str, Health | None]:

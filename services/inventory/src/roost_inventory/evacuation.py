@@ -70,8 +70,8 @@ class Evacuations:
                 return leaving(residents, self._at_once, now)
             # With its row locked nobody gives it a desktop.
             empty = not await Desktops(transaction.session).ids_on(name)
-            if empty and host.enter_maintenance():
-                transaction.emit(HostMaintenance(node=name))
+            if empty and host.enter_maintenance(now):
+                transaction.emit(HostMaintenance(node=name, decided_at=host.decided_at))
                 logger.info("host.evacuated", host=name)
         return ()
 

@@ -7,11 +7,15 @@ is not touched by it, however late the news comes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum, auto
+from typing import Final
 from uuid import UUID
 
 from roost_common.contracts.host import FencedBy, FenceScope
+
+SKEW: Final = timedelta(minutes=1)
+"""By how much the clocks of two managers differ at most."""
 
 
 class Verdict(Enum):
@@ -44,14 +48,14 @@ class Fence:
         """Whether what was told to this run of the agent is over.
 
         Runs follow each other, so whatever is not the present one is over. The present one is,
-        if it is the one that was fenced; or if it began before the host was switched off, which
-        ends every run: ha-monitor may not have heard of it. A lease ends one run alone.
+        if it is the one that was fenced; or if it surely began before the host was switched off,
+        which ends every run: ha-monitor may not have heard of it. A lease ends one run alone.
         """
         if run is None or self.run in (None, run) or run != self.present:
             return True
         if self.by is FencedBy.LEASE or self.present_since is None:
             return False
-        return self.present_since < self.at
+        return self.present_since < self.at - SKEW
 
 
 @dataclass(frozen=True)

@@ -37,10 +37,10 @@ class Losses:
             # Desktops are locked before hosts, everywhere.
             desktops = Desktops(transaction.session)
             locked = await desktops.lock_many(await desktops.ids_on(event.node))
-            lost = await self._take_off(transaction, event, locked)
+            lost, kept = await self._take_off(transaction, event, locked)
             transaction.emit(
                 HostDesktopsLost(
-                    node=event.node, incident_id=event.incident_id, desktops=tuple(lost)
+                    node=event.node, incident_id=event.incident_id, desktops=tuple(lost), kept=kept
                 )
             )
             transaction.after_commit(self._wake)
@@ -50,14 +50,16 @@ class Losses:
             by=event.by.value,
             desktops=len(lost),
             restarted=sum(one.restart for one in lost),
+            kept=kept,
         )
 
     async def _take_off(
         self, transaction: Transaction, event: HostFenced, locked: Sequence[Desktop]
-    ) -> list[LostDesktop]:
+    ) -> tuple[list[LostDesktop], int]:
+        """What it lost, and how many more it may still run."""
         host = await Hosts(transaction.session).lock_by_name(event.node)
         if host is None:
-            return []
+            return [], 0
         if set(await Desktops(transaction.session).ids_on(event.node)) - {one.id for one in locked}:
             # Placed while this one waited for the host's lock: all of it again.
             raise Unavailable(
@@ -85,10 +87,15 @@ class Losses:
                 one.lose_host(what, now)
         for _, what in gone:
             metrics.LOST.labels(what.name.lower().replace("_", "-")).inc()
-        return [
+        lost = [
             *(_lost(one, what) for one, what in gone),
             *(_lost(one, Verdict.RESTART) for one in doubtful),
         ]
+        # Those of a later run of its agent are not in doubt.
+        kept = [
+            one for one, what in verdicts if what is Verdict.KEEP and fence.ends(one.assigned().run)
+        ]
+        return lost, len(kept)
 
 
 def _lost(desktop: Desktop, what: Verdict) -> LostDesktop:

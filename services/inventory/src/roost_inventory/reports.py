@@ -77,7 +77,7 @@ class Reports:
         logger.info("host.enrolled", host=host.name)
         if any(fnmatchcase(host.name, pattern) for pattern in self._auto_approve):
             host.approve(now)
-            transaction.emit(HostApproved(node=host.name))
+            transaction.emit(HostApproved(node=host.name, decided_at=host.decided_at))
             await self._new_room(transaction, now)
 
     async def _heard_anew(self, report: HostReport, now: datetime) -> bool:

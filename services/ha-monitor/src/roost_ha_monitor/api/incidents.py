@@ -15,7 +15,7 @@ from roost_common.contracts.host import FencedBy, Health
 from roost_common.contracts.incident import IncidentState, Resolution
 from roost_common.errors import Conflict, Unavailable
 from roost_common.http import Admin, ApiModel, Page, Paging, encode_cursor
-from roost_common.outbox import UnitOfWork
+from roost_common.outbox import Transaction, UnitOfWork
 from roost_ha_monitor.api.cursor import time_cursor
 from roost_ha_monitor.desktop_fate import Fate
 from roost_ha_monitor.ears import Ears
@@ -163,23 +163,34 @@ class IncidentsApi:
 
         **Be sure.** A host that runs on destroys its desktops' disks together with those that are
         started. 409 while it beats or takes connections, and once the incident is over; saying it
-        again changes nothing.
+        again changes nothing. Where the host's lease has fenced it and it is still down, this
+        frees also the desktops that the lease does not end.
         """
         async with self._unit() as transaction:
             incident = await Incidents(transaction.session).get(incident_id)
             known = await Hosts(transaction.session).lock_all([incident.node])
             host = known.get(incident.node)
-        if incident.unfenced:
+        if incident.unfenced or incident.fenced_by is FencedBy.LEASE:
             await self._silent(incident.node, host)
         async with self._unit() as transaction:
             host = (await Hosts(transaction.session).lock_all([incident.node])).get(incident.node)
             incident = await Incidents(transaction.session).lock(incident_id)
             if incident.fenced_by is not FencedBy.HUMAN:
                 self._not_beating(incident.node, host)
+                if not incident.unfenced:
+                    await self._still_down(transaction, incident, host)
                 detail = f"{who.name} said that they switched it off."
                 await fenced(transaction, incident, FencedBy.HUMAN, self._clock.now(), detail)
                 incident.confirmed_by = who.name
             return IncidentView.of(incident)
+
+    @staticmethod
+    async def _still_down(transaction: Transaction, incident: Incident, host: Host | None) -> None:
+        """Raises `Conflict` (``incident.over``) where a fenced host has been back since."""
+        back = host is not None and host.health not in (Health.DOWN, None)
+        newer = await Incidents(transaction.session).unfenced(incident.node)
+        if back or newer is not None:
+            raise Conflict("incident.over", "{node} has been back since.", node=incident.node)
 
     async def _silent(self, node: str, host: Host | None) -> None:
         self._not_beating(node, host)

@@ -61,6 +61,10 @@ class Host(Base):
     """It is off and was switched on."""
     spared_until: Mapped[datetime | None]
     """Until then it has time to come back (`detector.State.spared_until`)."""
+    maintained: Mapped[bool] = mapped_column(default=False)
+    """It is in maintenance: inventory has no desktop on it and gives it none."""
+    decided_at: Mapped[datetime | None]
+    """When that was decided; what was decided earlier comes too late."""
 
     def change(
         self, health: Health, sequence: int, since: datetime, reason: str, *, probation: bool
@@ -84,6 +88,11 @@ class Host(Base):
         """Whether it still has time to come back. How long at most, whatever the clock said of who
         wrote it, is seen to by who watches it."""
         return self.spared_until is not None and now < self.spared_until
+
+    def decided(self, at: datetime, *, maintained: bool) -> None:
+        """It is taken out of service, or put back; an earlier decision changes nothing."""
+        if self.decided_at is None or self.decided_at < at:
+            self.maintained, self.decided_at = maintained, at
 
     def remove(self, now: datetime, by: str) -> None:
         """Watch it no more. Raises `Conflict` (``ha.host-beats``) while it beats.

@@ -62,6 +62,8 @@ class Incident(Base):
     confirmed_by: Mapped[str | None] = mapped_column(sa.String(255))
     lost_known: Mapped[bool] = mapped_column(default=False)
     """Inventory has said which desktops were on it."""
+    kept: Mapped[int] = mapped_column(default=0)
+    """How many more it may still run: its lease has ended only those that are restarted."""
     first_back_at: Mapped[datetime | None]
     all_back_at: Mapped[datetime | None]
     resolved_at: Mapped[datetime | None] = mapped_column(index=True)
@@ -104,12 +106,16 @@ class Incident(Base):
     def fence(self, by: FencedBy, now: datetime, detail: str) -> list[Event]:
         """It is sure that the host's desktops do not run; returns what to say.
 
-        Raises `Conflict` (``incident.over``) where that was not asked any more.
+        One that its lease has fenced can be fenced once more, by a person who is sure of the
+        whole host, and waits for its desktops again. Raises `Conflict` (``incident.over``) where
+        that was not asked any more.
         """
-        if not self.unfenced:
+        surer = by is FencedBy.HUMAN and self.fenced_by is FencedBy.LEASE
+        if not (self.unfenced or surer):
             raise Conflict("incident.over", "{node} is fenced, or need not be.", node=self.node)
         self.fenced_by, self.fenced_at = by, now
         self.state, self.detail = IncidentState.RECOVERING, detail
+        self.lost_known, self.resolved_at, self.resolution = False, None, None
         fenced = HostFenced(
             node=self.node,
             incident_id=self.id,

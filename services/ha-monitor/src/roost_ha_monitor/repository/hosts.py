@@ -8,6 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from roost_common.errors import NotFound
@@ -49,6 +50,19 @@ class Hosts:
         chosen = sa.select(Host).where(Host.node.in_(nodes)).order_by(Host.node)
         rows = await self._session.scalars(chosen.with_for_update())
         return {host.node: host for host in rows}
+
+    async def lock_or_add(self, node: str, now: datetime) -> Host:
+        """The row of a node, of which perhaps nothing was heard yet: then nobody watches it."""
+        fresh = {"node": node, "sequence": 0, "since": now, "reason": "", "address": ""}
+        fresh |= dict.fromkeys(("probation", "armed", "waking", "maintained"), False)
+        fresh |= {"libvirt": True, "armed_sequence": 0}
+        await self._session.execute(postgresql.insert(Host).values(fresh).on_conflict_do_nothing())
+        return (await self.lock_all([node]))[node]
+
+    async def maintained(self) -> set[str]:
+        """Those in maintenance."""
+        chosen = sa.select(Host.node).where(Host.maintained)
+        return set(await self._session.scalars(chosen))
 
     def add(self, host: Host) -> None:
         """A node nobody knew."""

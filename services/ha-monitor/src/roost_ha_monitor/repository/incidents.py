@@ -147,7 +147,12 @@ class Incidents:
             sa.select(Incident.node, sa.func.count(sa.distinct(LostDesktop.desktop_id)))
             .join(LostDesktop, LostDesktop.incident_id == Incident.id)
             .join(Desktop, Desktop.id == LostDesktop.desktop_id)
-            .where(LostDesktop.fate == Fate.GIVEN_UP, Desktop.problem_code == GIVEN_UP_CODE)
+            .where(
+                LostDesktop.fate == Fate.GIVEN_UP,
+                Desktop.problem_code == GIVEN_UP_CODE,
+                # One that has run since was given up for another reason.
+                Desktop.running_revision <= LostDesktop.revision,
+            )
             .group_by(Incident.node)
         )
         return {node: count for node, count in await self._session.execute(chosen)}  # noqa: C416

@@ -31,6 +31,7 @@ LATE: Final = timedelta(minutes=1)
 """Far longer than a report is on its way: a run that still reports after this is the present one,
 in whatever order the first words of the two came."""
 RETIRED_KEPT: Final = 8
+_NEXT: Final = timedelta(microseconds=1)
 
 
 class Administrative(StrEnum):
@@ -103,6 +104,8 @@ class Host(Powered, Base):
     """Of a recent report; not written for each."""
     evacuation: Mapped[Evacuation | None] = mapped_column(Json(Evacuation))
     """While it is prepared for maintenance."""
+    decided_at: Mapped[datetime | None]
+    """Orders what people decided about it, for those who are told; it only grows."""
     created_at: Mapped[datetime]
     approved_at: Mapped[datetime | None]
 
@@ -126,6 +129,7 @@ class Host(Powered, Base):
             fenced=False,
             fenced_agent=None,
             evacuation=None,
+            decided_at=None,
             created_at=now,
             approved_at=None,
         )
@@ -139,7 +143,7 @@ class Host(Powered, Base):
         if self.administrative is not Administrative.PENDING:
             return False
         self.approved_at = now
-        self._decide(Administrative.ACTIVE)
+        self._decide(Administrative.ACTIVE, now)
         return True
 
     def prepare_maintenance(self, now: datetime) -> bool:
@@ -151,24 +155,24 @@ class Host(Powered, Base):
         if self.administrative in _SET_ASIDE:
             return False
         self.evacuation = Evacuation(since=now)
-        self._decide(Administrative.PREPARING)
+        self._decide(Administrative.PREPARING, now)
         return True
 
-    def enter_maintenance(self) -> bool:
+    def enter_maintenance(self, now: datetime) -> bool:
         """It is empty, and may be switched off; False when nobody prepares it."""
         if self.administrative is not Administrative.PREPARING:
             return False
         self.evacuation = None
-        self._decide(Administrative.MAINTENANCE)
+        self._decide(Administrative.MAINTENANCE, now)
         return True
 
-    def activate(self) -> bool:
+    def activate(self, now: datetime) -> bool:
         """Take desktops again; False when it did before. Raises `Conflict` while pending."""
         self._require_approved()
         if self.administrative is Administrative.ACTIVE:
             return False
         self.evacuation = None
-        self._decide(Administrative.ACTIVE)
+        self._decide(Administrative.ACTIVE, now)
         return True
 
     def require_removable(self, desktops: int) -> None:
@@ -188,8 +192,11 @@ class Host(Powered, Base):
         if self.administrative is Administrative.PENDING:
             raise Conflict("host.not-approved", "{host} waits for approval.", host=self.name)
 
-    def _decide(self, administrative: Administrative) -> None:
+    def _decide(self, administrative: Administrative, now: datetime) -> None:
         self.administrative = administrative
+        # Later than before, whatever the clock says of the copy that decides.
+        earlier = self.decided_at
+        self.decided_at = now if earlier is None else max(now, earlier + _NEXT)
         self.derive_state()
 
     # --- what is seen -------------------------------------------------------------------------
