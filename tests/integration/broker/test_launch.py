@@ -265,6 +265,25 @@ async def ann_waits(site: Any) -> Any:
     return ann
 
 
+async def test_a_client_that_joins_a_launch_that_waits_gets_the_screen_as_it_wants_it(
+    site: Any, ann_waits: Any
+) -> None:
+    first = await site.launch(ann_waits, pool="win", client={"name": "office"})
+    at_home = {"name": "home", "fullscreen": True, "monitors": 2}
+    again = await site.launch(ann_waits, pool="win", client=at_home)
+    assert first.json()["launch_id"] == again.json()["launch_id"]
+    await site.inventory.resume()
+
+    async def opened() -> str | None:
+        answer = await site.http.get(
+            f"/api/v1/launch/{first.json()['launch_id']}",
+            headers={**ann_waits, "Accept": "application/x-virt-viewer"},
+        )
+        return answer.text if answer.status_code == 200 else None
+
+    assert "fullscreen=1" in (await eventually(opened, "it has its desktop")).splitlines()
+
+
 class SlowClock:
     """Every look at it takes ``step_s``."""
 

@@ -16,6 +16,17 @@ RESTART_LOOK_MS: Final = 1000
 """When to ask again for a desktop whose host has failed: a restart takes seconds."""
 
 
+def columns(client: Client) -> dict[str, Any]:
+    """What is kept of the machine in front of the user."""
+    return {
+        "client_name": client.name,
+        "client_address": client.address,
+        "monitors": client.monitors,
+        "fullscreen": client.fullscreen,
+        "thin_link": client.thin_link,
+    }
+
+
 @dataclass(frozen=True)
 class Attempt:
     """Who wants what of which pool; ``launch`` is the row where there is one already."""
@@ -61,11 +72,7 @@ class Attempt:
             "wants_new": self.new,
             "session_id": session_id,
             "reason": self.reason,
-            "client_name": self.client.name,
-            "client_address": self.client.address,
-            "monitors": self.client.monitors,
-            "fullscreen": self.client.fullscreen,
-            "thin_link": self.client.thin_link,
+            **columns(self.client),
             "created_at": now,
             "polled_at": now,
         }

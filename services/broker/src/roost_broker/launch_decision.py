@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 from roost_broker import protocol
 from roost_broker.ending import Moved
 from roost_broker.launch import Client, Granted, Place, Queued, Refused, Step, Wish
-from roost_broker.launch_attempt import Attempt
+from roost_broker.launch_attempt import Attempt, columns
 from roost_broker.model import LaunchState
 from roost_broker.queue import Outlook, Picture, outlook, reason, retry_after_ms
 from roost_broker.repository.desktops import Desktops
@@ -60,7 +60,9 @@ class LaunchDecision:
             # It ended in this moment, and is counted no more.
             situation = await self._situation(transaction, pool, user, new=wish.new)
         if situation.own_launch is not None:
-            return await self._look(transaction, user, situation.own_launch, None)
+            return await self._look(
+                transaction, user, situation.own_launch, None, joins=wish.client
+            )
         attempt = Attempt(user, situation.pool, wish.client, why, wish.new, launch_id, None)
         return await self._serve(transaction, attempt, situation, situation.waiting + 1)
 
@@ -77,12 +79,22 @@ class LaunchDecision:
         return await self._look(transaction, user, launch_id, asked_at)
 
     async def _look(
-        self, transaction: Transaction, user: Known, launch_id: UUID, asked_at: datetime | None
+        self,
+        transaction: Transaction,
+        user: Known,
+        launch_id: UUID,
+        asked_at: datetime | None,
+        *,
+        joins: Client | None = None,
     ) -> Step:
         launches = Launches(transaction.session, self._abandoned)
         launch = await launches.of_user(launch_id, user.id, asked_at)
         now = self._clock.now()
         launch.polled_at = now
+        if joins is not None:
+            # The screen opens there, where it was asked for last.
+            for column, value in columns(joins).items():
+                setattr(launch, column, value)
         situation = await self._situation(
             transaction, str(launch.pool_id), user, new=launch.wants_new
         )

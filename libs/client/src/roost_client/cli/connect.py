@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import shutil
 import socket
@@ -70,14 +69,13 @@ def connect(
         )
         wish = _wish(roost, name, client)
         ticket = roost.launch(wish, wait_s=wait, on_place=lambda at: progress.say(_where(at)))
-    text = _filling_the_screen(ticket.viewer_file) if fullscreen else ticket.viewer_file
     opened = name or "the desktop"
     if save is not None:
-        _write(save, text)
+        _write(save, ticket.viewer_file)
         run.say(f"Saved to {save}; it opens {opened} once.", {"saved": str(save)})
         return
     # On its standard input: the password in it is on no disk and in no list of processes.
-    ended = subprocess.run([*command, "-"], input=text.encode(), check=False)
+    ended = subprocess.run([*command, "-"], input=ticket.viewer_file.encode(), check=False)
     if ended.returncode != 0:
         raise RoostClientError(
             "client.viewer-failed", f"{command[0]} ended with {ended.returncode}."
@@ -99,16 +97,6 @@ def _where(place: Place) -> str:
     if place.position is not None and place.state == "queued":
         return f"Waiting for a desktop, place {place.position} in the queue"
     return f"The desktop is {place.state or 'not ready yet'}"
-
-
-def _filling_the_screen(viewer_file: str) -> str:
-    """The same file with ``fullscreen=1`` in its only section.
-
-    The server writes what was said when the launch was first asked for. One that waits already,
-    asked for by another client of this user or before an interruption, is joined as it is.
-    """
-    without = re.sub(r"(?m)^fullscreen=.*\n?", "", viewer_file)
-    return without.replace("[virt-viewer]\n", "[virt-viewer]\nfullscreen=1\n", 1)
 
 
 def _write(path: Path, text: str) -> None:
