@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -182,6 +183,96 @@ def test_what_was_held_a_moment_ago_is_looked_at_again(
 ) -> None:
     reader = DomainReader("192.0.2.1", lambda *_: None)
     assert [view.state for view in reader.read(Libvirt(*now))] == told
+
+
+DESKTOP = UUID("11111111-2222-4333-8444-555555555555")
+
+
+class Changing(Libvirt):
+    """A domain to which something happens while its XML is on its way."""
+
+    def __init__(self, *happens: Callable[[], object]) -> None:
+        super().__init__(libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_BOOTED)
+        self._happens = happens
+        self.looks = 0
+
+    def XMLDesc(self, _flags: int) -> str:  # noqa: N802
+        self.looks += 1
+        if self.looks == 1:
+            for what in self._happens:
+                what()
+        return super().XMLDesc(_flags)
+
+
+class Nothing(Libvirt):
+    """A libvirtd without domains."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 0)
+
+    def getAllDomainStats(self, *_: int) -> list[Any]:  # noqa: N802
+        return []
+
+
+def _looks(reader: DomainReader, *happens: Callable[[], object]) -> int:
+    """How often the XML is read for two looks, the first with this meanwhile."""
+    domain = Changing(*happens)
+    for _ in range(2):
+        reader.facts(domain)
+    return domain.looks
+
+
+def test_a_look_is_remembered_unless_an_event_came_meanwhile() -> None:
+    def reader() -> DomainReader:
+        return DomainReader("192.0.2.1", lambda *_: None)
+
+    assert _looks(reader()) == 1
+    one = reader()
+    assert _looks(one, lambda: one.forget(DESKTOP)) == 2
+    every = reader()
+    assert _looks(every, every.forget) == 2
+    other = reader()
+    assert _looks(other, lambda: other.forget(uuid4())) == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "meanwhile", "looks"),
+    [
+        # e is an event, p a look at all domains after which its number is forgotten.
+        ("", "ep", 2),
+        ("e", "ep", 2),
+        ("ee", "ep", 2),
+        ("ep", "ep", 2),
+        ("e", "pe", 2),
+        ("ee", "pee", 2),
+        ("e", "pepe", 2),
+        # What came before the look began is another matter.
+        ("ep", "", 1),
+        ("epe", "", 1),
+    ],
+)
+def test_a_look_is_not_remembered_over_an_event_whose_number_is_forgotten(
+    before: str, meanwhile: str, looks: int
+) -> None:
+    reader = DomainReader("192.0.2.1", lambda *_: None)
+    steps: dict[str, Callable[[], object]] = {
+        "e": lambda: reader.forget(DESKTOP),
+        "p": lambda: reader.read(Nothing()),
+    }
+    for step in before:
+        steps[step]()
+    assert _looks(reader, *(steps[step] for step in meanwhile)) == looks
+
+
+def test_events_of_domains_that_are_gone_are_forgotten() -> None:
+    reader = DomainReader("192.0.2.1", lambda *_: None)
+    here = Libvirt(libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_BOOTED)
+    for desktop_id in (DESKTOP, *(uuid4() for _ in range(100))):
+        reader.forget(desktop_id)
+    reader.read(here)
+    assert set(reader._changes) == {DESKTOP}
+    reader.read(Nothing())
+    assert not reader._changes
 
 
 # --- capabilities ---------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ one desktop overlap.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -93,7 +94,11 @@ class DomainPower:
             domain.resume()
 
     def _look_at(self, path: str, host: HostProfile) -> HostProfile:
-        """The profile for a disk on this file system; `NotFound` when it is not there."""
+        """The profile for a disk on this file system; `NotFound` when it is not there.
+
+        Any other trouble is left to QEMU, which meets it as its own user and is told of in full:
+        a disk that cannot be read just now says nothing about O_DIRECT.
+        """
         try:
             # Reading is enough to learn whether O_DIRECT is known.
             flags = os.O_RDONLY | (os.O_DIRECT if self._probe_direct_io else 0)
@@ -102,8 +107,10 @@ class DomainPower:
             raise NotFound(
                 "desktop.disk-missing", "There is no disk at {path}.", path=path
             ) from None
-        except OSError:
-            return replace(host, disk_cache=DiskCache.WRITEBACK)
+        except OSError as error:
+            # open(2): the file system does not support O_DIRECT.
+            if self._probe_direct_io and error.errno == errno.EINVAL:
+                return replace(host, disk_cache=DiskCache.WRITEBACK)
         return host
 
     def remove(

@@ -6,8 +6,8 @@ event loop meanwhile.
 
 from __future__ import annotations
 
+import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from typing import Final
 from uuid import UUID
@@ -44,8 +44,15 @@ class DomainReader:
     def __init__(self, address: str, guest: GuestFacts) -> None:
         self._address = address
         self._guest = guest
+        self._lock = threading.Lock()
+        """Over the next four: events come on the event loop, looks end in threads."""
         self._facts: dict[UUID, tuple[int, DomainFacts | None]] = {}
-        self._changes: Counter[UUID] = Counter()
+        self._latest = 0
+        """The number of the latest event. Numbers only grow, so that none is met twice."""
+        self._changes: dict[UUID, int] = {}
+        """The latest event of each domain that is known to be here."""
+        self._pruned = 0
+        """No event of a domain that is not in ``_changes`` has a higher number."""
         self._clients: dict[UUID, tuple[UUID, float, tuple[SpiceClient, ...]]] = {}
         self._cpu: dict[UUID, CpuSample] = {}
         self.running: dict[UUID, UUID] = {}
@@ -55,12 +62,16 @@ class DomainReader:
 
     def forget(self, desktop_id: UUID | None = None) -> None:
         """An event says that this domain, or any, is not what it was."""
-        if desktop_id is None:
-            self._facts.clear()
-            self._clients.clear()
-        else:
-            self._changes[desktop_id] += 1
-            self._facts.pop(desktop_id, None)
+        with self._lock:
+            self._latest += 1
+            if desktop_id is None:
+                self._pruned = self._latest
+                self._changes.clear()
+                self._facts.clear()
+                self._clients.clear()
+            else:
+                self._changes[desktop_id] = self._latest
+                self._facts.pop(desktop_id, None)
 
     def read(
         self, conn: libvirt.virConnect, desktop_id: UUID | None = None
@@ -86,10 +97,12 @@ class DomainReader:
         known = self._facts.get(desktop_id)
         if known is not None and known[0] == run:
             return known[1]
-        change = self._changes[desktop_id]
+        begun = self._latest
         facts = domain_facts.from_xml(domain.XMLDesc(0))
-        if self._changes[desktop_id] == change:
-            self._facts[desktop_id] = (run, facts)
+        with self._lock:
+            # Not over an event: it may be of what this look was too early to see.
+            if self._changes.get(desktop_id, self._pruned) <= begun:
+                self._facts[desktop_id] = (run, facts)
         return facts
 
     def _view(
@@ -164,6 +177,10 @@ class DomainReader:
         for known in (self._clients, self._cpu):
             for desktop_id in known.keys() - present:
                 known.pop(desktop_id, None)
+        with self._lock:
+            for desktop_id in self._changes.keys() - present:
+                # A look that began before this event may still be going on.
+                self._pruned = max(self._pruned, self._changes.pop(desktop_id))
         self.running = {
             view.mark.desktop_id: view.mark.boot_id
             for view in views
