@@ -14,7 +14,9 @@ from typing import Any
 VHOST = "roost"
 LAB_USER = "lab"
 """For people and tests: may do everything."""
-_EXCHANGES = r"roost\.(events|commands|telemetry|dead)"
+ASKERS = ("broker", "inventory")
+"""The services that ask agents, and to whose queues agents answer."""
+_EXCHANGES = r"roost\.(events|commands|telemetry|replies|dead)"
 
 
 def password_hash(password: str, salt: bytes | None = None) -> str:
@@ -48,27 +50,34 @@ def render(
         user = service_user(service)
         users.append(_user(user, password))
         own = rf"roost\.{re.escape(service)}(\..*)?"
-        # amq.default carries questions to agents.
+        # Questions to agents go by amq.default. It reaches every queue, whatever else is written
+        # here about routing keys: nobody else may use it.
+        ask = r"|amq\.default" if service in ASKERS else ""
         permissions.append(
             _permission(
                 user,
                 configure=rf"^({_EXCHANGES}|{own})$",
-                write=rf"^({_EXCHANGES}|{own}|amq\.default)$",
+                write=rf"^({_EXCHANGES}|{own}{ask})$",
                 read=rf"^({_EXCHANGES}|{own})$",
             )
         )
+        # Answers hold the passwords of displays.
+        topics.append(_topic(user, "roost.replies", write="^$", read=f"^{_replies(service)}$"))
     for node, password in agents.items():
         user = agent_user(node)
         users.append(_user(user, password))
         name = re.escape(node)
-        own = rf"roost\.host-agent\.({name}(\..*)?|replies\..*)"
+        # Not everything that begins so: a node's name may begin with another's.
+        own = rf"roost\.host-agent\.{name}(\.queries|\.telemetry\.[0-9a-f.]+)?"
+        askers = "|".join(_replies(service) for service in ASKERS)
         permissions.append(
             _permission(
                 user,
-                configure=rf"^({_EXCHANGES}|{own})$",
+                # No exchange: the right to declare one is the right to delete it.
+                configure=rf"^{own}$",
                 # Binding a queue needs the right to write to it and to read from the exchange;
-                # a dead-letter exchange the right to write to it; a reply goes by amq.default.
-                write=rf"^(roost\.(events|telemetry|dead)|{own}|amq\.default)$",
+                # a dead-letter exchange the right to write to it.
+                write=rf"^(roost\.(events|telemetry|replies|dead)|{own})$",
                 read=rf"^(roost\.(commands|telemetry)|{own})$",
             )
         )
@@ -81,6 +90,7 @@ def render(
                 write=r"^(domain\.observed|migration\.ended)\.v[0-9]+$",
                 read="^$",
             ),
+            _topic(user, "roost.replies", write=f"^({askers})$", read="^$"),
             # What grants a node its lease comes from services alone, and only its own is heard.
             _topic(
                 user,
@@ -95,6 +105,11 @@ def render(
         "permissions": permissions,
         "topic_permissions": topics,
     }
+
+
+def _replies(service: str) -> str:
+    """The pattern of the names of a service's reply queues; no wildcard of a binding fits it."""
+    return rf"roost\.{re.escape(service)}\.replies\.[0-9a-f-]+"
 
 
 def _user(name: str, password: str, tags: list[str] | None = None) -> dict[str, Any]:

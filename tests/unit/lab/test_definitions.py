@@ -4,9 +4,11 @@ import base64
 import hashlib
 import re
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from roost_common import topology
 from roost_lab import rabbit_definitions
 from roost_lab.rabbitmq import amqp_url
 
@@ -76,6 +78,11 @@ def test_an_agent_has_its_own_queues(definitions: Definitions, verb: str, name: 
         "roost.host-agent.node-b.telemetry.1f2e",
         "roost.inventory",
         "roost.broker",
+        # By its name it would reach any queue, whatever the rules on routing keys.
+        "amq.default",
+        # A node of this name may be there, too.
+        "roost.host-agent.node-a.site",
+        "roost.host-agent.node-a.site.queries",
         "x",
     ],
 )
@@ -87,6 +94,16 @@ def test_an_agent_touches_nobody_elses_queue(
 
 def test_an_agent_sends_no_commands(definitions: Definitions) -> None:
     assert not may(definitions, "roost-agent-node-a", "write", "roost.commands")
+
+
+@pytest.mark.parametrize(
+    "exchange", [*topology.EXCHANGE_OF.values(), "roost.replies", "roost.dead"]
+)
+def test_services_declare_the_exchanges_and_agents_do_not(
+    definitions: Definitions, exchange: str
+) -> None:
+    assert may(definitions, "roost-inventory", "configure", exchange)
+    assert not may(definitions, "roost-agent-node-a", "configure", exchange)
 
 
 @pytest.mark.parametrize("exchange", ["roost.commands", "roost.telemetry"])
@@ -108,6 +125,11 @@ def test_an_agent_binds_its_queues(definitions: Definitions, exchange: str) -> N
         ("roost.events", "write", "host.down.v1", False),
         ("roost.events", "write", "host.fenced.v1", False),
         ("roost.events", "read", "session.requested.v1", False),
+        ("roost.replies", "write", topology.reply_queue("broker", str(UUID(int=7))), True),
+        ("roost.replies", "write", topology.reply_queue("inventory", str(UUID(int=7))), True),
+        ("roost.replies", "write", topology.reply_queue("imaging", str(UUID(int=7))), False),
+        ("roost.replies", "write", "roost.inventory", False),
+        ("roost.replies", "write", "roost.host-agent.node-b", False),
         ("roost.telemetry", "write", "host.beat.v1", True),
         ("roost.telemetry", "write", "migration.progress.v1", True),
         ("roost.telemetry", "write", "monitor.beat.v1", False),
@@ -128,10 +150,20 @@ def test_an_agents_routing_keys(
 def test_a_service_asks_agents_and_keeps_to_its_own_queues(definitions: Definitions) -> None:
     user = "roost-inventory"
     assert may(definitions, user, "write", "amq.default")
+    assert not may(definitions, "roost-ha-monitor", "write", "amq.default")
     assert may(definitions, user, "configure", "roost.inventory.telemetry")
     assert may(definitions, user, "read", "roost.inventory")
     assert not may(definitions, user, "read", "roost.ha-monitor")
     assert not may(definitions, user, "configure", "roost.inventory-x")
+
+
+def test_a_service_hears_the_answers_to_itself_alone(definitions: Definitions) -> None:
+    user, replies = "roost-inventory", topology.REPLIES
+    own = topology.reply_queue("inventory", str(UUID(int=7)))
+    assert may(definitions, user, "read", replies)
+    assert may_topic(definitions, user, replies, "read", own)
+    for key in ("#", "roost.inventory.replies.*", own.replace("inventory", "broker")):
+        assert not may_topic(definitions, user, replies, "read", key)
 
 
 def test_a_vhost_and_odd_passwords_survive_in_an_address() -> None:

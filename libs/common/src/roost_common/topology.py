@@ -15,6 +15,14 @@ from roost_common.contracts.base import Kind, Message, NodeCommand, NodeTelemetr
 EVENTS: Final = "roost.events"
 COMMANDS: Final = "roost.commands"
 TELEMETRY: Final = "roost.telemetry"
+REPLIES: Final = "roost.replies"
+"""Answers to questions; the routing key is the queue of whoever asked.
+
+They do not go by the default exchange: RabbitMQ cannot limit whose queue is written to there, and
+a node may answer but must not write into any queue whose name it knows.
+"""
+DEFAULT: Final = ""
+"""AMQP's default exchange, which delivers to the queue that the routing key names."""
 DEAD: Final = "roost.dead"
 """Exchange and queue of what nobody could handle."""
 
@@ -91,6 +99,23 @@ def routing_key(message: Message, node: str | None = None) -> str:
     return message.name if node is None else f"{message.name}.{node}"
 
 
+def is_genuine(message: type[Message], exchange: str, key: str, *, was_dead: bool) -> bool:
+    """Whether a message that calls itself this came by the exchange and the key of such a message.
+
+    What somebody may say, RabbitMQ decides by the routing key; what the message calls itself it
+    does not look at. Nor does it look at the keys of a CC header, or at those of what comes through
+    an exchange of one's own (it keeps its first exchange's name) or out of a dead-letter queue
+    (``was_dead``). The default exchange is for those alone who may say anything.
+    """
+    if exchange == DEFAULT:
+        return True
+    if was_dead or exchange != EXCHANGE_OF.get(message.kind):
+        return False
+    if issubclass(message, NodeCommand | NodeTelemetry):
+        return key.startswith(f"{message.name}.")
+    return key == message.name
+
+
 def bind(*messages: type[Message]) -> tuple[tuple[str, str], ...]:
     """Bindings for a service's queue: one per message class."""
     return tuple((EXCHANGE_OF[message.kind], message.name) for message in messages)
@@ -118,6 +143,11 @@ def node_samples_queue(node: str, own: str, *messages: type[NodeTelemetry]) -> Q
     """What a node's agent is told every second; ``own`` tells this run of it from others."""
     bindings = tuple((TELEMETRY, f"{message.name}.{node}") for message in messages)
     return QueueSpec(f"roost.host-agent.{node}.telemetry.{own}", Durability.OWN_SAMPLES, bindings)
+
+
+def reply_queue(service: str, own: str) -> str:
+    """The queue for answers to one process of a service; ``own`` tells it from others."""
+    return f"roost.{service}.replies.{own}"
 
 
 def query_queue(node: str) -> QueueSpec:

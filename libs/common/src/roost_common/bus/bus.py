@@ -77,9 +77,10 @@ class Bus:
     def __init__(
         self, url: str, service: str, *, clock: Clock | None = None, buries: bool = True
     ) -> None:
-        """``buries``: this process sees to it that dead letters are kept.
+        """``buries``: this process sees to what all share: exchanges and the queue of the dead.
 
-        Central services do; an agent may not touch the queue that holds everybody's dead.
+        Central services do. An agent may not touch those; it waits until they are there, as it
+        waits for the bus, and asks no questions.
         """
         # A partition must be noticed in seconds; RabbitMQ's own default is a minute.
         self._url = str(URL(url).update_query(heartbeat=HEARTBEAT_S))
@@ -260,6 +261,8 @@ class Bus:
         and the agent's own error, as it was raised there, when it refuses.
         """
         link = await self._require(deadline_s)
+        if link.replies is None:
+            raise TypeError(f"{self._service} has no queue for answers")
         envelope = self.envelope(query)
         correlation = str(envelope.id)
         future: asyncio.Future[AbstractIncomingMessage] = asyncio.get_running_loop().create_future()
@@ -312,7 +315,8 @@ class Bus:
                 content_type="application/json",
                 headers={STATUS: status},
             )
-            await link.replying.default_exchange.publish(reply, incoming.reply_to, mandatory=False)
+            # Who asked may be gone meanwhile, and its queue with it: then nobody misses the answer.
+            await link.answers.publish(reply, incoming.reply_to, mandatory=False)
 
     # --- consuming ----------------------------------------------------------------------------
 

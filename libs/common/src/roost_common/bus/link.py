@@ -57,8 +57,10 @@ class Link:
     replying: AbstractChannel
     """Without confirms: who asked waits for the answer, or asks again."""
     exchanges: dict[str, AbstractExchange]
-    replies: str
-    """The queue to which answers to this process's questions come."""
+    answers: AbstractExchange
+    """Where answers to others' questions go, on the channel ``replying``."""
+    replies: str | None
+    """The queue to which answers to this process's questions come; an agent asks nobody."""
     consumers: list[tuple[AbstractQueue, str]] = field(default_factory=list)
     lost: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the connection or any of its channels is closed: then all is built anew."""
@@ -67,17 +69,21 @@ class Link:
     async def build(
         cls, connection: AbstractConnection, service: str, on_reply: Received, *, buries: bool
     ) -> Link:
-        """Declares what every process needs; with ``buries`` also where the dead are kept."""
+        """Declares what all share and a queue for answers, or without ``buries`` neither."""
         publishing = await connection.channel(publisher_confirms=True, on_return_raises=True)
-        exchanges = await _declare_exchanges(publishing)
+        replies = None
         if buries:
+            await _declare_exchanges(publishing)
             await _declare_graveyard(publishing)
-        replies = await publishing.declare_queue(
-            f"roost.{service}.replies.{uuid4()}", exclusive=True, auto_delete=True
-        )
-        await replies.consume(on_reply, no_ack=True)
+            replies = await _declare_replies(publishing, service, on_reply)
+        # Asks for it passively: an error until a central service has declared it.
+        exchanges = {
+            name: await publishing.get_exchange(name) for name in topology.EXCHANGE_OF.values()
+        }
         replying = await connection.channel(publisher_confirms=False)
-        link = cls(connection, publishing, replying, exchanges, replies.name)
+        # Not asked for: where it is missing, an agent is better off without answers than mute.
+        answers = await replying.get_exchange(topology.REPLIES, ensure=False)
+        link = cls(connection, publishing, replying, exchanges, answers, replies)
         for part in (connection, publishing, replying):
             link.watch(part)
         return link
@@ -111,16 +117,22 @@ class Link:
         self.lost.set()
 
 
-async def _declare_exchanges(channel: AbstractChannel) -> dict[str, AbstractExchange]:
-    # Queues name the dead-letter exchange in their arguments, so everybody declares it.
-    await channel.declare_exchange(topology.DEAD, aio_pika.ExchangeType.FANOUT, durable=True)
-    return {
-        name: await channel.declare_exchange(name, aio_pika.ExchangeType.TOPIC, durable=True)
-        for name in (topology.EVENTS, topology.COMMANDS, topology.TELEMETRY)
-    }
+async def _declare_exchanges(channel: AbstractChannel) -> None:
+    # Replies, too: RabbitMQ limits routing keys on topic exchanges alone.
+    for name in (*topology.EXCHANGE_OF.values(), topology.REPLIES):
+        await channel.declare_exchange(name, aio_pika.ExchangeType.TOPIC, durable=True)
+
+
+async def _declare_replies(channel: AbstractChannel, service: str, received: Received) -> str:
+    name = topology.reply_queue(service, str(uuid4()))
+    queue = await channel.declare_queue(name, exclusive=True, auto_delete=True)
+    await queue.bind(topology.REPLIES, name)
+    await queue.consume(received, no_ack=True)
+    return name
 
 
 async def _declare_graveyard(channel: AbstractChannel) -> None:
+    await channel.declare_exchange(topology.DEAD, aio_pika.ExchangeType.FANOUT, durable=True)
     graveyard = await channel.declare_queue(
         topology.DEAD, durable=True, arguments={"x-queue-type": "quorum"}
     )

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 import aio_pika
 from aio_pika.abc import AbstractIncomingMessage
 
-from roost_common import cloudevents
+from roost_common import cloudevents, topology
 from roost_common.contracts.base import REGISTRY, Body, Delivery, Envelope, Query
 from roost_common.errors import from_problem
 
@@ -16,6 +16,8 @@ B = TypeVar("B", bound=Body)
 
 STATUS: Final = "roost-status"
 """Header of a reply: 200, or the HTTP status of the error in it."""
+_DEATHS: Final = "x-death"
+"""Header that RabbitMQ adds to what it dead-letters."""
 
 
 def to_amqp(body: bytes, envelope: Envelope, *, persistent: bool) -> aio_pika.Message:
@@ -34,9 +36,17 @@ def to_amqp(body: bytes, envelope: Envelope, *, persistent: bool) -> aio_pika.Me
 
 
 def from_amqp(incoming: AbstractIncomingMessage) -> Delivery:
-    """Raises KeyError for a type nobody knows and ValidationError for a body that is not its."""
+    """A message as it was sent.
+
+    Raises KeyError for a type nobody knows, ValidationError for a body that is not its, and
+    ValueError for one that did not come the way such messages come.
+    """
     envelope = cloudevents.from_headers(incoming.headers, incoming.type)
-    message = REGISTRY[envelope.type].model_validate_json(incoming.body)
+    kind = REGISTRY[envelope.type]
+    exchange, key = incoming.exchange or topology.DEFAULT, incoming.routing_key or ""
+    if not topology.is_genuine(kind, exchange, key, was_dead=_DEATHS in incoming.headers):
+        raise ValueError(f"{kind.name} is not to come by {exchange!r} with the key {key!r}")
+    message = kind.model_validate_json(incoming.body)
     # model_construct: a Delivery adds nothing to be checked and must keep the concrete class.
     return Delivery.model_construct(
         envelope=envelope, message=message, redelivered=bool(incoming.redelivered)

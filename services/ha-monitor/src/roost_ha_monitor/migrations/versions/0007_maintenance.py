@@ -10,13 +10,12 @@ depends_on = None
 
 
 def upgrade() -> None:
+    # The defaults stay: copies of the version before go on while one after the other is replaced.
     op.add_column(
         "hosts", sa.Column("maintained", sa.Boolean, nullable=False, server_default=sa.false())
     )
-    op.alter_column("hosts", "maintained", server_default=None)
     op.add_column("hosts", sa.Column("decided_at", sa.DateTime(timezone=True)))
     op.add_column("incidents", sa.Column("kept", sa.Integer, nullable=False, server_default="0"))
-    op.alter_column("incidents", "kept", server_default=None)
 
 
 def downgrade() -> None:
