@@ -61,7 +61,7 @@ class Host(Base):
     """It is off and was switched on."""
     spared_until: Mapped[datetime | None]
     """Until then it has time to come back (`detector.State.spared_until`)."""
-    maintained: Mapped[bool] = mapped_column(default=False)
+    maintained: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
     """It is in maintenance: inventory has no desktop on it and gives it none."""
     decided_at: Mapped[datetime | None]
     """When that was decided; what was decided earlier comes too late."""

@@ -62,7 +62,7 @@ class Incident(Base):
     confirmed_by: Mapped[str | None] = mapped_column(sa.String(255))
     lost_known: Mapped[bool] = mapped_column(default=False)
     """Inventory has said which desktops were on it."""
-    kept: Mapped[int] = mapped_column(default=0)
+    kept: Mapped[int] = mapped_column(default=0, server_default="0")
     """How many more it may still run: its lease has ended only those that are restarted."""
     first_back_at: Mapped[datetime | None]
     all_back_at: Mapped[datetime | None]
