@@ -55,6 +55,17 @@ DEVICE = {
     "checked_at": None,
     "problem": "broken",
 }
+ALERT = {
+    "id": "11111111-2222-3333-4444-555555555556",
+    "alert": "host.down",
+    "object": "kvm1",
+    "severity": "alert",
+    "message": "Host kvm1 is down.",
+    "raised_at": "2026-01-02T03:04:05Z",
+    "acknowledged_at": None,
+    "acknowledged_by": None,
+    "cleared_at": None,
+}
 CHANNEL = {
     "id": "11111111-2222-3333-4444-555555555555",
     "name": "night shift",
@@ -90,11 +101,11 @@ def test_incidents_are_listed(cli: Any, site: Any) -> None:
 def test_an_incident_is_shown_with_its_attempts_and_desktops(
     cli: Any, site: Any, answers: Any
 ) -> None:
-    whole = INCIDENT | {"attempts": [ATTEMPT], "desktops": [LOST]}
+    whole = INCIDENT | {"attempts": [ATTEMPT], "desktops": [LOST], "alerts": [ALERT]}
     site.next("GET", INCIDENT_PATH, answers["json"](whole))
     shown = cli("ha", "incidents", "show", INCIDENT["id"])
     assert (shown.exit_code, shown.err) == (0, "")
-    fields, attempts, desktops = shown.out.split("\n\n")
+    fields, attempts, desktops, alerts = shown.out.split("\n\n")
     assert ["node", "kvm1"] in _rows(fields)
     assert "fence_ipmilan;" in fields
     assert "attempts" not in fields
@@ -111,11 +122,18 @@ def test_an_incident_is_shown_with_its_attempts_and_desktops(
         ["NAME", "PRIORITY", "FATE", "SETTLED", "REASON"],
     )
     assert row.split() == ["office-1", "70", "given-up", "-", "its", "disk", "is", "locked"]
+    title, head, row = alerts.splitlines()
+    assert (title, head.split()) == (
+        "alerts",
+        ["ALERT", "RAISED", "CLEARED", "ACKNOWLEDGED", "BY"],
+    )
+    assert row.startswith("host.down ")
     assert cli("ha", "incidents", "show", INCIDENT["id"], "-o", "json").json == whole
 
-    site.next("GET", INCIDENT_PATH, answers["json"](whole | {"attempts": [], "desktops": []}))
+    nothing: dict[str, Any] = {"attempts": [], "desktops": [], "alerts": []}
+    site.next("GET", INCIDENT_PATH, answers["json"](whole | nothing))
     rows = _rows(cli("ha", "incidents", "show", INCIDENT["id"]).out)
-    assert rows[-2:] == [["attempts", "-"], ["desktops", "-"]]
+    assert rows[-3:] == [["attempts", "-"], ["desktops", "-"], ["alerts", "-"]]
 
 
 def test_confirming_without_a_terminal_takes_a_yes(cli: Any, site: Any, answers: Any) -> None:

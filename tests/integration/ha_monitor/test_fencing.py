@@ -78,6 +78,9 @@ async def test_a_dead_host_is_switched_off_and_said_to_be_once(site: Any) -> Non
         assert fact.agent_id == node.agent_id
         incident = await incident_of(admin, "kvm1")
         assert (incident["state"], incident["fenced_by"]) == ("recovering", "device")
+        assert [(each["alert"], each["cleared_at"]) for each in incident["alerts"]] == [
+            ("host.down", None)
+        ]
         (attempt,) = incident["attempts"]
         assert attempt["fenced"]
         assert attempt["ended_at"] is not None

@@ -178,9 +178,24 @@ async def test_desktops_that_are_given_up_are_told_of_until_they_run(site: Any) 
         raised = [("alert.raised", kind)]
         await eventually(lambda: site.listener.alerts("kvm1", kind) == raised, "raised")
         shown = (await admin.get(f"/api/v1/ha/incidents/{incident_id}")).json()
+        assert shown["resolution"] == "partly"
         reasons = {desktop["id"]: desktop["reason"] for desktop in shown["desktops"]}
         assert reasons[str(given_up)] == "It failed ten times."
         assert reasons[str(deleted)] == "It was deleted."
+
+        assert [each["alert"] for each in shown["alerts"]] == ["host.down", kind]
+        # What was out before or came long after is another story.
+        for begins, ends in ((-9, -8), (8, 9)):
+            await site.sql(
+                "insert into alerts (id, alert, object, severity, message, raised_at, cleared_at)"
+                " values ($1, 'host.agent-silent', 'kvm1', 'error', '',"
+                " now() + interval '1 minute' * $2, now() + interval '1 minute' * $3)",
+                uuid4(),
+                begins,
+                ends,
+            )
+        shown = (await admin.get(f"/api/v1/ha/incidents/{incident_id}")).json()
+        assert [each["alert"] for each in shown["alerts"]] == ["host.down", kind]
 
         # A copy that led in between has cleared it.
         await site.sql("update alerts set cleared_at = now() where alert = $1", kind)

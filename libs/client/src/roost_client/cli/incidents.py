@@ -50,6 +50,15 @@ INCIDENTS = Noun(
                 Column("reason", "reason"),
             ),
         ),
+        Part(
+            "alerts",
+            (
+                Column("alert", "alert"),
+                Column("raised", "raised_at", when),
+                Column("cleared", "cleared_at", when),
+                Column("acknowledged by", "acknowledged_by"),
+            ),
+        ),
     ),
 )
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Annotated
+from datetime import datetime, timedelta
+from typing import Annotated, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Query
@@ -21,9 +21,14 @@ from roost_ha_monitor.desktop_fate import Fate
 from roost_ha_monitor.ears import Ears
 from roost_ha_monitor.fencing.round import ACCEPT_S
 from roost_ha_monitor.following import fenced
-from roost_ha_monitor.model import Desktop, FencingAttempt, Host, Incident, LostDesktop
-from roost_ha_monitor.repository import Hosts, Incidents
+from roost_ha_monitor.model import Alert, Desktop, FencingAttempt, Host, Incident, LostDesktop
+from roost_ha_monitor.repository import Alerts, Hosts, Incidents
+from roost_ha_monitor.schemas import AlertView
 from roost_ha_monitor.witness import Witness
+
+AFTERWARDS: Final = timedelta(minutes=1)
+"""An alert that follows so soon belongs to it: desktops that are given up are told of seconds after
+it has ended."""
 
 
 class IncidentView(ApiModel):
@@ -89,10 +94,11 @@ class LostView(ApiModel):
 
 
 class IncidentWhole(IncidentView):
-    """The same with all that was tried, and every desktop."""
+    """The same with all that was tried, every desktop, and the alerts."""
 
     attempts: list[AttemptView]
     desktops: list[LostView]
+    alerts: list[AlertView] = Field(description="About its host, that were out meanwhile")
 
     @classmethod
     def whole(
@@ -100,12 +106,14 @@ class IncidentWhole(IncidentView):
         row: Incident,
         attempts: Sequence[FencingAttempt],
         lost: Sequence[tuple[LostDesktop, Desktop | None]],
+        alerts: Sequence[Alert],
     ) -> IncidentWhole:
         """The rows."""
         return cls(
             **IncidentView.of(row).model_dump(),
             attempts=[AttemptView.of(each) for each in attempts],
             desktops=[LostView.of(*each) for each in lost],
+            alerts=[AlertView.of(each) for each in alerts],
         )
 
 
@@ -149,13 +157,17 @@ class IncidentsApi:
         return Page(items=items, next=last, total=total)
 
     async def show(self, _who: Admin, incident_id: UUID) -> IncidentWhole:
-        """One incident with what was tried and every desktop."""
+        """One incident with what was tried, every desktop, and who was told of what."""
         async with self._unit() as transaction:
             incidents = Incidents(transaction.session)
+            row = await incidents.get(incident_id)
             return IncidentWhole.whole(
-                await incidents.get(incident_id),
+                row,
                 await incidents.attempts(incident_id),
                 await incidents.lost(incident_id),
+                await Alerts(transaction.session).during(
+                    row.node, row.noticed_at, row.resolved_at and row.resolved_at + AFTERWARDS
+                ),
             )
 
     async def confirm(self, who: Admin, incident_id: UUID) -> IncidentView:

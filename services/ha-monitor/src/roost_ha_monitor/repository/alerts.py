@@ -74,6 +74,18 @@ class Alerts:
         chosen = chosen.order_by(Alert.raised_at.desc(), Alert.id.desc()).limit(limit + 1)
         return (await self._session.scalars(chosen)).all(), total or 0
 
+    async def during(self, about: str, begins: datetime, ends: datetime | None) -> Sequence[Alert]:
+        """Those about this object that were open in that time, in the order they came; without an
+        end: until now.
+        """
+        chosen = sa.select(Alert).where(
+            Alert.object == about,
+            sa.or_(Alert.cleared_at.is_(None), Alert.cleared_at >= begins),
+        )
+        if ends is not None:
+            chosen = chosen.where(Alert.raised_at <= ends)
+        return (await self._session.scalars(chosen.order_by(Alert.raised_at, Alert.id))).all()
+
     async def prune(self, cleared_before: datetime) -> None:
         """Forget alerts that have long been over."""
         await self._session.execute(sa.delete(Alert).where(Alert.cleared_at < cleared_before))
