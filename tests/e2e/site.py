@@ -156,6 +156,26 @@ class Api:
         self.call("DELETE", f"/sessions/{session_id}", 200, 202, 204)
 
 
+def launch_until_ready(user: Api, pool: str) -> dict[str, Any]:
+    """What a patient launcher does: ask again after every refusal and every broken connection."""
+    ready: dict[str, Any] = {}
+
+    def ask() -> bool:
+        try:
+            answer = user.http.post(
+                "/api/v1/launch", json={"pool": pool}, headers={"Prefer": "wait=20"}
+            )
+        except httpx.TransportError:
+            return False
+        assert answer.status_code in (200, 202, 502, 503, 504), answer.text
+        if answer.status_code == 200:
+            ready.update(answer.json())
+        return answer.status_code == 200
+
+    wait_until(ask, f"{user.user} has a desktop", 300)
+    return ready
+
+
 @contextmanager
 def users_for_a_while(admin: Api, log_on: LogOn) -> Iterator[NewUser]:
     """Makes users with a password of their own and no rights yet; takes all away at the end."""

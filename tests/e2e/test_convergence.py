@@ -10,8 +10,15 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import httpx
-from tests.e2e.site import Api, Lab, NewPool, NewUser, wait_until, word
+from tests.e2e.site import (
+    Api,
+    Lab,
+    NewPool,
+    NewUser,
+    launch_until_ready,
+    wait_until,
+    word,
+)
 
 from roost_lab.guest import IMAGE
 
@@ -31,26 +38,6 @@ def domains_of(lab: Lab, admin: Api) -> Counter[str]:
         )
         running.update(listed.stdout.split())
     return running
-
-
-def launch_until_ready(user: Api, pool: str) -> dict[str, Any]:
-    """What a patient launcher does: ask again after every refusal and every broken connection."""
-    ready: dict[str, Any] = {}
-
-    def ask() -> bool:
-        try:
-            answer = user.http.post(
-                "/api/v1/launch", json={"pool": pool}, headers={"Prefer": "wait=20"}
-            )
-        except httpx.TransportError:
-            return False
-        assert answer.status_code in (200, 202, 502, 503, 504), answer.text
-        if answer.status_code == 200:
-            ready.update(answer.json())
-        return answer.status_code == 200
-
-    wait_until(ask, f"{user.user} has a desktop", 300)
-    return ready
 
 
 def converged(lab: Lab, admin: Api, pool: str) -> bool:

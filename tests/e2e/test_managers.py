@@ -5,14 +5,25 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import httpx
 import pytest
-from tests.e2e.site import Api, Lab, NewPool, NewScreen, NewUser, wait_until
+from tests.e2e.site import (
+    Api,
+    Lab,
+    NewPool,
+    NewScreen,
+    NewUser,
+    launch_until_ready,
+    wait_until,
+)
+from tests.e2e.stand import WHOLE_S, Stand
 
 SETTLED_S = 60.0
+NEWCOMERS = 4
 
 
 @dataclass
@@ -116,30 +127,40 @@ def test_a_machine_with_a_copy_of_everything_dies(
 
 @pytest.mark.chaos
 def test_a_host_fails_while_half_of_the_managers_are_dead(
-    lab: Lab, admin: Api, new_user: NewUser, new_pool: NewPool
+    lab: Lab, admin: Api, new_user: NewUser, new_pool: NewPool, new_screen: NewScreen
 ) -> None:
-    ann = new_user()
-    with new_pool([ann], min=1, max=1, spare=0, pending_timeout_s=3600) as pool:
-        first = ann.launch(pool)
-        [desktop] = admin.items("/desktops", pool=pool)
-        known = len([i for i in admin.items("/ha/incidents") if i["node"] == desktop["host"]])
-        lab.machine(1, "kill")
-        try:
-            lab.node(desktop["host"], "kill")
-
-            def resolved() -> bool:
-                of_it = [i for i in admin.items("/ha/incidents") if i["node"] == desktop["host"]]
-                return len(of_it) > known and of_it[0]["resolution"] == "recovered"
-
-            wait_until(resolved, "the other copies do all of it", 120)
-            again = ann.launch(pool)
-            assert again["desktop"] == first["desktop"]
-            assert again["session_id"] == first["session_id"]
-        finally:
-            lab.machine(1, "start")
-            lab.node(desktop["host"], "start")
-        wait_until(
-            lambda: {one["health"] for one in admin.items("/ha/hosts")} == {"up"},
-            "everything is back",
-            SETTLED_S,
-        )
+    """People log on and launch meanwhile, desktops are made, and somebody looks at a screen."""
+    ann, bob, *newcomers = users = [new_user() for _ in range(2 + NEWCOMERS)]
+    with new_pool(users, max=len(users), spare=0, pending_timeout_s=3600) as pool:
+        stand = Stand(lab, admin, pool, users)
+        first, looked_at = ann.launch(pool), bob.launch(pool)
+        hosts = {key: str(one["host"]) for key, one in stand.desktops().items()}
+        fails = hosts[first["desktop"]["id"]]
+        assert hosts[looked_at["desktop"]["id"]] != fails, "desktops are spread by load"
+        screen = new_screen()
+        viewer = screen.view(bob.vv(pool))
+        screen.shows("ROOST DESKTOP")
+        known = len(stand.incidents(fails))
+        with working(lab) as work, ThreadPoolExecutor(NEWCOMERS) as launchers:
+            lab.machine(1, "kill")
+            try:
+                launches = [launchers.submit(launch_until_ready, user, pool) for user in newcomers]
+                lab.node(fails, "kill")
+                assert not any(launch.done() for launch in launches), "in the middle of it"
+                work.mark()
+                wait_until(lambda: work.more(5), "people go on logging on", 30)
+                stand.incident(fails, known, resolution="recovered")
+                again = ann.launch(pool)
+                assert again["desktop"] == first["desktop"]
+                assert again["session_id"] == first["session_id"]
+                served = [first, looked_at, *(launch.result(timeout=300) for launch in launches)]
+                screen.type("mark unmoved")
+                screen.shows("mark unmoved")
+                assert viewer.poll() is None, "who looks at a screen notices nothing"
+            finally:
+                lab.machine(1, "start")
+                lab.node(fails, "start")
+        wait_until(stand.is_whole, "everything is back, and every desktop runs once", WHOLE_S)
+        assert len({one["desktop"]["id"] for one in served}) == len(users), "no desktop twice"
+        assert len(stand.desktops()) == len(users), "none made twice"
+        assert len(stand.incidents(fails)) == known + 1
