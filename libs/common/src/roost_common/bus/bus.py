@@ -50,6 +50,7 @@ NO_CONSUMER: Final = "bus.no-consumer"
 HEARTBEAT_S: Final = 10
 """AMQP heartbeat; a silent peer is given up after about two of them."""
 PUBLISH_DEADLINE_S: Final = 10.0
+CONNECT_S: Final = 10.0
 RECONNECT_MAX_S: Final = 5.0
 
 
@@ -145,9 +146,12 @@ class Bus:
     async def _connection(self) -> AsyncIterator[Link]:
         name = f"roost-{self._service}"
         with breaking():
-            connection = await aio_pika.connect(
-                self._url, timeout=10, client_properties={"connection_name": name}
-            )
+            # Not the library's own limit: that is `asyncio.wait_for`, which up to Python 3.11 loses
+            # a cancellation that comes together with the outcome, and this would never end.
+            async with asyncio.timeout(CONNECT_S):
+                connection = await aio_pika.connect(
+                    self._url, client_properties={"connection_name": name}
+                )
         try:
             with breaking():
                 link = await self._build(connection)

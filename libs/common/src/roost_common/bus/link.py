@@ -43,6 +43,10 @@ def breaking() -> Iterator[None]:
             raise
         raise ConnectionError("the connection broke") from None
     except Exception as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            # Lost on its way through the library, as `asyncio.wait_for` of Python 3.11 does.
+            raise asyncio.CancelledError from error
         if type(error) is not Exception:
             raise
         raise ConnectionError("the connection broke") from error
