@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -44,7 +45,8 @@ def test_a_run_nobody_fenced_is_over_only_if_it_surely_began_before(
 def test_a_lease_says_nothing_about_what_is_not_restarted() -> None:
     over = fence(FencedBy.LEASE, began=SECOND)
     stays = Assigned(FENCED, restart=False, wanted=True)
-    assert verdict(over, stays) is Verdict.KEEP
+    assert verdict(over, replace(stays, run=PRESENT)) is Verdict.KEEP, "of a later run"
+    assert verdict(over, stays) is Verdict.DOUBTFUL
     assert verdict(fence(began=SECOND), stays) is Verdict.LEAVE_OFF
     assert verdict(over, Assigned(FENCED, restart=True, wanted=True)) is Verdict.RESTART
     assert verdict(over, Assigned(FENCED, restart=True, wanted=False)) is Verdict.FREE

@@ -18,7 +18,7 @@ from roost_common.contracts.disk import DiskDeleted, DiskReady, DiskRefused, Ens
 from roost_common.contracts.host import FencedBy, FenceScope, Health, HostFenced, HostReport
 from roost_common.testing.clock import FakeClock
 from roost_inventory.advance import advance, tell
-from roost_inventory.fence import SKEW, Fence, Verdict, verdict
+from roost_inventory.fence import SKEW, Fence, verdict
 from roost_inventory.model import Desktop, Host
 from roost_inventory.observations import take_in
 from roost_inventory.placement import Candidate, Overcommit, choose_all
@@ -190,7 +190,7 @@ class World:
                     desktop.note_fenced(fence, event.node, event.incident_id, now)
             elif desktop.host == event.node:
                 what = verdict(fence, desktop.assigned())
-                if what is not Verdict.KEEP:
+                if what.gone:
                     desktop.lose_host(what, now)
 
     # --- what happens -------------------------------------------------------------------------

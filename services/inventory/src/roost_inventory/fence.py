@@ -23,12 +23,19 @@ class Verdict(Enum):
 
     KEEP = auto()
     """The fence says nothing about it."""
+    DOUBTFUL = auto()
+    """It may run there still: the fence ended only those that are restarted."""
     RESTART = auto()
     """It is surely not there any more, and is to run elsewhere."""
     LEAVE_OFF = auto()
     """It is surely not there any more; who wants it starts it."""
     FREE = auto()
     """It was to stop anyway, and has."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether it is surely not there any more."""
+        return self not in (Verdict.KEEP, Verdict.DOUBTFUL)
 
 
 @dataclass(frozen=True)
@@ -75,8 +82,7 @@ def verdict(fence: Fence, desktop: Assigned) -> Verdict:
     if not fence.ends(desktop.run):
         return Verdict.KEEP
     if fence.scope is FenceScope.RESTARTED and not desktop.restart:
-        # Only those that are restarted were stopped: this one may run on.
-        return Verdict.KEEP
+        return Verdict.DOUBTFUL
     return loss(desktop)
 
 

@@ -81,7 +81,7 @@ class Losses:
         ]
         resting = [one for one in locked if one.migration is None]
         verdicts = [(one, verdict(fence, one.assigned())) for one in resting]
-        gone = [(one, what) for one, what in verdicts if what is not Verdict.KEEP]
+        gone = [(one, what) for one, what in verdicts if what.gone]
         with published(transaction, *(one for one, _ in gone)):
             for one, what in gone:
                 one.lose_host(what, now)
@@ -91,11 +91,7 @@ class Losses:
             *(_lost(one, what) for one, what in gone),
             *(_lost(one, Verdict.RESTART) for one in doubtful),
         ]
-        # Those of a later run of its agent are not in doubt.
-        kept = [
-            one for one, what in verdicts if what is Verdict.KEEP and fence.ends(one.assigned().run)
-        ]
-        return lost, len(kept)
+        return lost, sum(what is Verdict.DOUBTFUL for _, what in verdicts)
 
 
 def _lost(desktop: Desktop, what: Verdict) -> LostDesktop:

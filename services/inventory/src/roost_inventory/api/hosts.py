@@ -12,7 +12,7 @@ from roost_common import log
 from roost_common.contracts.host import (
     HostActivated,
     HostApproved,
-    HostFact,
+    HostDecided,
     HostMaintenance,
     HostState,
 )
@@ -65,7 +65,7 @@ async def get_host(service: Service, caller: Admin, key: str) -> HostAnswer:
 @router.post("/{key}/approve")
 async def approve_host(service: Service, caller: Admin, key: str) -> HostAnswer:
     """Let a node that has reported itself take desktops."""
-    return await _decide(service, key, lambda host, now: host.approve(now), _approved)
+    return await _decide(service, key, lambda host, now: host.approve(now), HostApproved)
 
 
 @router.post("/{key}/maintenance")
@@ -88,7 +88,7 @@ async def put_into_maintenance(service: Service, caller: Admin, key: str) -> Hos
 @router.post("/{key}/activate")
 async def activate_host(service: Service, caller: Admin, key: str) -> HostAnswer:
     """Let a host in maintenance take desktops again, or give its evacuation up."""
-    answer = await _decide(service, key, lambda host, now: host.activate(now), _activated)
+    answer = await _decide(service, key, lambda host, now: host.activate(now), HostActivated)
     # Desktops are locked before hosts: a transaction of its own.
     async with service.unit_of_work() as transaction:
         desktops = Desktops(transaction.session)
@@ -122,27 +122,19 @@ async def remove_host(service: Service, caller: Admin, key: str) -> Response:
 
 
 async def _decide(
-    service: Inventory, key: str, decision: Decision, event: Callable[[Host], HostFact]
+    service: Inventory, key: str, decision: Decision, event: type[HostDecided]
 ) -> HostAnswer:
     async with service.unit_of_work() as transaction:
         host = await _locked(transaction, key)
         now = service.unit_of_work.clock.now()
         if decision(host, now):
             logger.info("host.decided", host=host.name, state=host.state.value)
-            transaction.emit(event(host))
+            transaction.emit(event(node=host.name, decided_at=host.decided_at))
             if host.usable:
                 await transaction.session.flush()
                 await Desktops(transaction.session).wake_waiting(WAKE_ON_NEW_ROOM, now)
                 transaction.after_commit(service.wake)
         return (await _answers(transaction, [host]))[0]
-
-
-def _approved(host: Host) -> HostFact:
-    return HostApproved(node=host.name, decided_at=host.decided_at)
-
-
-def _activated(host: Host) -> HostFact:
-    return HostActivated(node=host.name, decided_at=host.decided_at)
 
 
 async def _answers(transaction: Transaction, hosts: Sequence[Host]) -> list[HostAnswer]:

@@ -10,7 +10,7 @@ from roost_common.contracts.base import Problem
 from roost_common.contracts.desktop import DesktopState, DomainObservation, DomainState, Power
 from roost_common.contracts.host import FencedBy
 from roost_common.errors import Conflict
-from roost_inventory.fence import Fence, Verdict, verdict
+from roost_inventory.fence import Fence, verdict
 from roost_inventory.migration_plan import Course
 from roost_inventory.model.desktop_seen import Seen
 from roost_inventory.model.migration import Cause, Migration
@@ -128,7 +128,7 @@ class Moving(Seen):
                 # A lease ends what its node had; what arrived there later, its next run tells of.
                 return False
             there = replace(there, run=migration.target_agent)
-        if verdict(fence, there) is Verdict.KEEP:
+        if not verdict(fence, there).gone:
             return False
         migration.note_fenced(node, incident_id, now)
         self.touch(now)
