@@ -243,9 +243,7 @@ class Watch:
             about = {alert.object for alert in plan.to_raise}
             rows = await Hosts(transaction.session).lock_all(changes.keys() | about)
             for node in about:
-                _check_alarming(rows.get(node), states[node])
-            for node in about - changes.keys():
-                _check_current(node, rows.get(node), states[node])
+                _check_current(node, rows.get(node), states[node], changes=node in changes)
             await self._record_health(transaction, rows, states, changes, wall=wall, now=now)
             await alerting.carry_out(transaction, plan, wall)
         for node, transitions in changes.items():
@@ -266,9 +264,7 @@ class Watch:
     ) -> None:
         hosts = Hosts(transaction.session)
         for node, transitions in changes.items():
-            if (host := rows.get(node)) is None:
-                host = Host(node=node, health=None, sequence=0, since=wall, reason="")
-                hosts.add(host)
+            host = rows.get(node) or await hosts.lock_or_add(node, wall)
             host.last_beat_at = self._ears.last_beat_at(node) or host.last_beat_at
             pulse = states[node].pulse
             if pulse is not None and (not host.agent_id or host.agent_id in pulse.retired):
@@ -293,17 +289,14 @@ class Watch:
             self._was_deaf = deaf
 
 
-def _check_current(node: str, row: Host | None, state: State) -> None:
-    """Raises `Conflict` (``ha.overtaken``) when somebody else changed the host, or removed it: an
-    alert is only raised about what its row says. A change of health finds out by itself."""
-    if row is None or row.health is None or row.sequence != state.sequence:
-        raise Conflict("ha.overtaken", "Another copy changed {node} first.", node=node)
-
-
-def _check_alarming(row: Host | None, state: State) -> None:
-    """Raises `Conflict` (``ha.overtaken``) when it went into maintenance in this moment."""
-    if row is not None and row.maintained and not state.maintained:
-        raise Conflict("ha.overtaken", "{node} is in maintenance now.", node=row.node)
+def _check_current(node: str, row: Host | None, state: State, *, changes: bool) -> None:
+    """Raises `Conflict` (``ha.overtaken``) when an alert would tell of what is not so any more:
+    somebody took the host out of service, changed it or removed it. A change of its health finds
+    the latter out by itself."""
+    same = row is not None and row.health is not None and row.sequence == state.sequence
+    aside = row is not None and row.maintained and not state.maintained
+    if aside or not (same or changes):
+        raise Conflict("ha.overtaken", "Somebody else changed {node} first.", node=node)
 
 
 def _healths(states: Mapping[str, State]) -> dict[str, Health | None]:

@@ -182,7 +182,7 @@ class IncidentsApi:
             incident = await Incidents(transaction.session).get(incident_id)
             known = await Hosts(transaction.session).lock_all([incident.node])
             host = known.get(incident.node)
-        if incident.unfenced or incident.fenced_by is FencedBy.LEASE:
+        if incident.unsure:
             await self._silent(incident.node, host)
         async with self._unit() as transaction:
             host = (await Hosts(transaction.session).lock_all([incident.node])).get(incident.node)

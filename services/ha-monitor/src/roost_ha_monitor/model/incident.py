@@ -79,6 +79,11 @@ class Incident(Base):
         """Whether the host may still run what it ran."""
         return self.state in UNFENCED
 
+    @property
+    def unsure(self) -> bool:
+        """Whether a person can still add to what is sure; a lease ends only what is restarted."""
+        return self.unfenced or self.fenced_by is FencedBy.LEASE
+
     def opened(self) -> IncidentOpened:
         """The event that says it began."""
         return IncidentOpened(
@@ -106,12 +111,10 @@ class Incident(Base):
     def fence(self, by: FencedBy, now: datetime, detail: str) -> list[Event]:
         """It is sure that the host's desktops do not run; returns what to say.
 
-        One that its lease has fenced can be fenced once more, by a person who is sure of the
-        whole host, and waits for its desktops again. Raises `Conflict` (``incident.over``) where
-        that was not asked any more.
+        Where a person makes surer what its lease has begun, its desktops are waited for again.
+        Raises `Conflict` (``incident.over``) where that was not asked any more.
         """
-        surer = by is FencedBy.HUMAN and self.fenced_by is FencedBy.LEASE
-        if not (self.unfenced or surer):
+        if not (self.unsure if by is FencedBy.HUMAN else self.unfenced):
             raise Conflict("incident.over", "{node} is fenced, or need not be.", node=self.node)
         self.fenced_by, self.fenced_at = by, now
         self.state, self.detail = IncidentState.RECOVERING, detail

@@ -53,20 +53,14 @@ class Hosts:
 
     async def lock_or_add(self, node: str, now: datetime) -> Host:
         """The row of a node, of which perhaps nothing was heard yet: then nobody watches it."""
-        fresh = {"node": node, "sequence": 0, "since": now, "reason": "", "address": ""}
-        fresh |= dict.fromkeys(("probation", "armed", "waking", "maintained"), False)
-        fresh |= {"libvirt": True, "armed_sequence": 0}
-        await self._session.execute(postgresql.insert(Host).values(fresh).on_conflict_do_nothing())
+        fresh = postgresql.insert(Host).values(node=node, since=now, reason="")
+        await self._session.execute(fresh.on_conflict_do_nothing())
         return (await self.lock_all([node]))[node]
 
     async def maintained(self) -> set[str]:
         """Those in maintenance."""
         chosen = sa.select(Host.node).where(Host.maintained)
         return set(await self._session.scalars(chosen))
-
-    def add(self, host: Host) -> None:
-        """A node nobody knew."""
-        self._session.add(host)
 
     async def page(self, after: str | None, limit: int) -> tuple[Sequence[Host], int]:
         """Watched hosts by name after ``after``, one more than ``limit``; and how many in all."""
