@@ -169,7 +169,7 @@ async def _failure(servers: Servers, site: Fleet, size: int) -> list[Figure]:
 @asynccontextmanager
 async def _watching(servers: Servers, node: str) -> AsyncIterator[_Watch]:
     watch = _Watch(node)
-    bus = Bus(servers.amqp_url, "bench", buries=False)
+    bus = Bus(servers.amqp_url, "bench", central=False)
     bus.subscribe(Subscription(watch.queue, watch.heard, prefetch=200))
     task = asyncio.create_task(bus.run())
     try:

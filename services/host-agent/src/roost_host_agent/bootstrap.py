@@ -68,7 +68,7 @@ def build_agent(
     clock = clock or SystemClock()
     url = settings.amqp_url.get_secret_value()
     address = settings.address or towards(url)
-    bus = Bus(url, "host-agent", clock=clock, buries=False)
+    bus = Bus(url, "host-agent", clock=clock, central=False)
     driver = driver or _driver(settings, address, clock)
     node = Node(settings.node, address, uuid4())
     observer = Observer(node, bus, clock)

@@ -76,16 +76,16 @@ class Bus:
     """This process's place on the bus; ``run`` keeps it connected until cancelled."""
 
     def __init__(
-        self, url: str, service: str, *, clock: Clock | None = None, buries: bool = True
+        self, url: str, service: str, *, clock: Clock | None = None, central: bool = True
     ) -> None:
-        """``buries``: this process sees to what all share: exchanges and the queue of the dead.
+        """``central``: this process sees to what all share: exchanges and the queue of the dead.
 
         Central services do. An agent may not touch those; it waits until they are there, as it
         waits for the bus, and asks no questions.
         """
         # A partition must be noticed in seconds; RabbitMQ's own default is a minute.
         self._url = str(URL(url).update_query(heartbeat=HEARTBEAT_S))
-        self._buries = buries
+        self._central = central
         self._service = service
         self._source = f"/roost/{service}"
         self._clock = clock or SystemClock()
@@ -171,7 +171,7 @@ class Bus:
                     await connection.close()
 
     async def _build(self, connection: AbstractConnection) -> Link:
-        link = await Link.build(connection, self._service, self._on_reply, buries=self._buries)
+        link = await Link.build(connection, self._service, self._on_reply, central=self._central)
         for subscription in self._subscriptions if self._consuming else []:
             received = partial(self._received, subscription)
             await link.consume(subscription.queue, subscription.prefetch, received)

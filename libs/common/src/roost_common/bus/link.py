@@ -71,12 +71,12 @@ class Link:
 
     @classmethod
     async def build(
-        cls, connection: AbstractConnection, service: str, on_reply: Received, *, buries: bool
+        cls, connection: AbstractConnection, service: str, on_reply: Received, *, central: bool
     ) -> Link:
-        """Declares what all share and a queue for answers, or without ``buries`` neither."""
+        """Declares what all share and a queue for answers, or without ``central`` neither."""
         publishing = await connection.channel(publisher_confirms=True, on_return_raises=True)
         replies = None
-        if buries:
+        if central:
             await _declare_exchanges(publishing)
             await _declare_graveyard(publishing)
             replies = await _declare_replies(publishing, service, on_reply)

@@ -166,7 +166,8 @@ def _stay(domain: libvirt.virDomain) -> None:
         domain.abortJob()
     end = time.monotonic() + ABORT_DEADLINE_S
     while (now := passage.now(domain)) is Passage.LEAVING and time.monotonic() < end:
-        time.sleep(ABORT_POLL_S)  # in a thread of libvirt's, which tells no end of a job
+        # In a thread; libvirt tells when a job has completed, not when it was aborted.
+        time.sleep(ABORT_POLL_S)
     if now is not None:
         raise Unavailable("desktop.migrating", "The desktop is just being moved away.")
 
