@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import aio_pika
 import pytest
+from tests.buses import Recorder, connected
 from tests.polling import eventually
 
 from roost_common import topology
 from roost_common.bus import Bus, QuerySubscription, Subscription
-from roost_common.contracts.base import Body, Delivery, Query
+from roost_common.contracts.base import Body, Query
 from roost_common.contracts.desktop import DeleteDesktop, EnsureDesktop, Power, SetDesktopPower
 from roost_common.contracts.display import Done, RebootDesktop
 from roost_common.contracts.host import HostApproved
@@ -27,40 +26,9 @@ pytestmark = pytest.mark.integration
 WORK = topology.service_queue("inventory", DeleteDesktop, HostApproved)
 
 
-@asynccontextmanager
-async def connected(
-    url: str, *parts: Subscription | QuerySubscription, name: str = "test"
-) -> AsyncIterator[Bus]:
-    bus = Bus(url, name)
-    for part in parts:
-        bus.subscribe(part)
-    task = asyncio.create_task(bus.run())
-    try:
-        await bus.wait_connected()
-        yield bus
-    finally:
-        await bus.drain()
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-class Recorder:
-    """Keeps what it is handed; raises what it is told to, once each."""
-
-    def __init__(self, *errors: Exception) -> None:
-        self.seen: list[Delivery] = []
-        self.errors = list(errors)
-
-    async def __call__(self, delivery: Delivery) -> None:
-        self.seen.append(delivery)
-        if self.errors:
-            raise self.errors.pop(0)
-
-
 async def test_an_event_arrives_whole(amqp_url: str) -> None:
     recorder = Recorder()
-    async with connected(amqp_url, Subscription(WORK, recorder)) as bus:
+    async with connected(Bus(amqp_url, "test"), Subscription(WORK, recorder)) as bus:
         event = HostApproved(node="node-a")
         envelope = bus.envelope(event, correlation_id="request-1")
         await bus.publish(event, envelope)
@@ -73,7 +41,7 @@ async def test_an_event_arrives_whole(amqp_url: str) -> None:
 
 async def test_a_retryable_error_brings_the_message_again(amqp_url: str) -> None:
     recorder = Recorder(Unavailable("x.busy", "Busy."))
-    async with connected(amqp_url, Subscription(WORK, recorder)) as bus:
+    async with connected(Bus(amqp_url, "test"), Subscription(WORK, recorder)) as bus:
         await bus.publish(DeleteDesktop(desktop_id=uuid4()))
         await eventually(lambda: len(recorder.seen) == 2, "it comes again")
     assert recorder.seen[0].envelope.id == recorder.seen[1].envelope.id
@@ -81,7 +49,7 @@ async def test_a_retryable_error_brings_the_message_again(amqp_url: str) -> None
 
 async def test_an_outage_is_waited_out_with_the_message_in_hand(amqp_url: str) -> None:
     recorder = Recorder(Outage("database.unavailable", "Away."))
-    async with connected(amqp_url, Subscription(WORK, recorder)) as bus:
+    async with connected(Bus(amqp_url, "test"), Subscription(WORK, recorder)) as bus:
         await bus.publish(DeleteDesktop(desktop_id=uuid4()))
         await eventually(lambda: len(recorder.seen) == 2, "it comes again")
     assert not recorder.seen[1].redelivered
@@ -90,7 +58,7 @@ async def test_an_outage_is_waited_out_with_the_message_in_hand(amqp_url: str) -
 @pytest.mark.parametrize("error", [Conflict("x.refused", "No."), RuntimeError("a bug")])
 async def test_any_other_error_is_dead_lettered(amqp_url: str, error: Exception) -> None:
     recorder = Recorder(error)
-    async with connected(amqp_url, Subscription(WORK, recorder)) as bus:
+    async with connected(Bus(amqp_url, "test"), Subscription(WORK, recorder)) as bus:
         await bus.publish(DeleteDesktop(desktop_id=uuid4()))
         await eventually(lambda: recorder.seen, "it arrives")
         dead = await next_dead(amqp_url)
@@ -109,7 +77,7 @@ async def next_dead(url: str) -> str | None:
 
 async def test_an_unknown_message_is_dead_lettered_and_stops_nothing(amqp_url: str) -> None:
     recorder = Recorder()
-    async with connected(amqp_url, Subscription(WORK, recorder)) as bus:
+    async with connected(Bus(amqp_url, "test"), Subscription(WORK, recorder)) as bus:
         connection = await aio_pika.connect(amqp_url)
         async with connection:
             channel = await connection.channel()
@@ -122,7 +90,7 @@ async def test_an_unknown_message_is_dead_lettered_and_stops_nothing(amqp_url: s
 
 
 async def test_a_command_that_nobody_takes_is_an_error(amqp_url: str) -> None:
-    async with connected(amqp_url) as bus:
+    async with connected(Bus(amqp_url, "test")) as bus:
         with pytest.raises(Unavailable) as caught:
             await bus.publish(SetDesktopPower(desktop_id=uuid4(), power=Power.ON))
     assert caught.value.code == "bus.no-consumer"
@@ -139,7 +107,7 @@ async def test_a_command_reaches_its_node_alone(amqp_url: str) -> None:
         template=TemplateRef(id=uuid4(), name="t", version=1),
     )
     async with connected(
-        amqp_url,
+        Bus(amqp_url, "test"),
         Subscription(topology.node_queue("node-a.site", EnsureDesktop), here),
         Subscription(topology.node_queue("node-b.site", EnsureDesktop), there),
     ) as bus:
@@ -157,7 +125,7 @@ async def test_a_question_is_answered_or_refused(amqp_url: str) -> None:
         return Done()
 
     async with connected(
-        amqp_url, QuerySubscription(topology.query_queue("node-a"), answer)
+        Bus(amqp_url, "test"), QuerySubscription(topology.query_queue("node-a"), answer)
     ) as bus:
         question = RebootDesktop(desktop_id=uuid4())
         assert await bus.request(question, "node-a", Done, deadline_s=5) == Done()
@@ -189,7 +157,7 @@ async def test_a_question_to_nobody_fails_at_once_and_a_silent_node_in_time(amqp
 
 async def test_a_lost_connection_comes_back_by_itself(amqp_url: str, rabbit: RabbitServer) -> None:
     recorder = Recorder()
-    async with connected(amqp_url, Subscription(WORK, recorder)) as bus:
+    async with connected(Bus(amqp_url, "test"), Subscription(WORK, recorder)) as bus:
         await bus.publish(HostApproved(node="before"))
         await eventually(lambda: len(recorder.seen) == 1, "the first arrives")
         rabbit.ctl("close_all_connections", "--vhost", amqp_url.rsplit("/", 1)[1], "test")
@@ -222,7 +190,7 @@ async def test_what_the_library_leaves_behind_is_a_lost_bus(amqp_url: str, how: 
             future.set_exception(Exception())
         await future
 
-    async with connected(amqp_url) as bus:
+    async with connected(Bus(amqp_url, "test")) as bus:
         assert bus._link is not None
         for exchange in (*bus._link.exchanges.values(), bus._link.publishing.default_exchange):
             exchange.publish = broken  # type: ignore[method-assign]
@@ -234,7 +202,7 @@ async def test_what_the_library_leaves_behind_is_a_lost_bus(amqp_url: str, how: 
 
 
 async def test_who_publishes_can_still_be_cancelled(amqp_url: str) -> None:
-    async with connected(amqp_url) as bus:
+    async with connected(Bus(amqp_url, "test")) as bus:
         assert bus._link is not None
         waiting = asyncio.Event()
 

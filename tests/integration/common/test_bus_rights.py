@@ -13,13 +13,14 @@ import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel
 from aiormq.exceptions import ChannelAccessRefused
+from tests.buses import Recorder, connected
 from tests.polling import eventually
 
 from roost_common import topology
 from roost_common.bus import Bus, QuerySubscription, Subscription
 from roost_common.bus.wire import to_amqp
 from roost_common.clock import SystemClock
-from roost_common.contracts.base import Body, Delivery, Query
+from roost_common.contracts.base import Body, Query
 from roost_common.contracts.desktop import EnsureDesktop, Power
 from roost_common.contracts.display import Done, RebootDesktop
 from roost_common.contracts.host import FencedBy, FenceScope, HostBeat, HostFenced, LeaseGranted
@@ -82,28 +83,6 @@ async def site(_users: Site) -> AsyncIterator[Site]:
             await channel.queue_delete(queue)
 
 
-class Recorder:
-    def __init__(self) -> None:
-        self.seen: list[Delivery] = []
-
-    async def __call__(self, delivery: Delivery) -> None:
-        self.seen.append(delivery)
-
-
-@asynccontextmanager
-async def running(bus: Bus, *parts: Subscription | QuerySubscription) -> AsyncIterator[Bus]:
-    for part in parts:
-        bus.subscribe(part)
-    task = asyncio.create_task(bus.run())
-    try:
-        await bus.wait_connected()
-        yield bus
-    finally:
-        await bus.drain()
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[Any]:
     """A channel with confirms, without any of the bus module's manners."""
@@ -113,7 +92,7 @@ async def opened(url: str) -> AsyncIterator[Any]:
 
 
 def agent_bus(url: str) -> Bus:
-    return Bus(url, "host-agent", buries=False)
+    return Bus(url, "host-agent", central=False)
 
 
 def ensure_desktop() -> EnsureDesktop:
@@ -155,9 +134,9 @@ async def test_an_agent_hears_speaks_and_answers(site: Site) -> None:
         Bus(site.service("broker"), "broker"),
     )
     async with (
-        running(inventory, Subscription(SAMPLES, heard)),
-        running(broker),
-        running(
+        connected(inventory, Subscription(SAMPLES, heard)),
+        connected(broker),
+        connected(
             agent_bus(site.agent("node-a")),
             Subscription(topology.node_queue("node-a", EnsureDesktop), ordered),
             Subscription(topology.node_samples_queue("node-a", uuid4().hex, LeaseGranted), granted),
@@ -185,11 +164,11 @@ async def test_an_answer_to_somebody_who_is_gone_disturbs_nobody(site: Site) -> 
     question = RebootDesktop(desktop_id=uuid4())
     queries = QuerySubscription(topology.query_queue("node-a"), slowly)
     async with (
-        running(Bus(site.service("inventory"), "inventory")) as inventory,
-        running(agent_bus(site.agent("node-a")), queries) as agent,
+        connected(Bus(site.service("inventory"), "inventory")) as inventory,
+        connected(agent_bus(site.agent("node-a")), queries) as agent,
     ):
         link = agent._link
-        async with running(Bus(site.service("broker"), "broker")) as broker:
+        async with connected(Bus(site.service("broker"), "broker")) as broker:
             waiting = asyncio.create_task(broker.request(question, "node-a", Done, deadline_s=10))
             await asked.wait()
         with pytest.raises(Unavailable):
@@ -206,7 +185,7 @@ async def test_an_agent_waits_for_the_exchanges(amqp_url: str) -> None:
     task = asyncio.create_task(agent.run())
     with pytest.raises(Unavailable):
         await agent.wait_connected(1)
-    async with running(Bus(amqp_url, "inventory")) as inventory:
+    async with connected(Bus(amqp_url, "inventory")) as inventory:
         await agent.wait_connected()
         await inventory.publish(ensure_desktop(), node="node-a")
         await eventually(lambda: ordered.seen, "it works as ever")
@@ -222,8 +201,10 @@ async def test_an_agent_reaches_no_queue_by_its_name(site: Site, queue: str) -> 
     inventory, other = Recorder(), Recorder()
     fence, order = fenced("node-b"), ensure_desktop()
     async with (
-        running(Bus(site.service("inventory"), "inventory"), Subscription(WORK, inventory)) as bus,
-        running(
+        connected(
+            Bus(site.service("inventory"), "inventory"), Subscription(WORK, inventory)
+        ) as bus,
+        connected(
             agent_bus(site.agent("node-b")),
             Subscription(topology.node_queue("node-b", EnsureDesktop), other),
         ),
@@ -243,7 +224,7 @@ async def test_an_agent_reaches_no_queue_by_its_name(site: Site, queue: str) -> 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
 async def test_an_agent_changes_no_exchange(site: Site, exchange: str) -> None:
-    async with running(Bus(site.service("inventory"), "inventory")):
+    async with connected(Bus(site.service("inventory"), "inventory")):
         kind = "fanout" if exchange == topology.DEAD else "topic"
         async with opened(site.agent("node-a")) as channel:
             with pytest.raises(ChannelAccessRefused):
@@ -254,7 +235,7 @@ async def test_an_agent_changes_no_exchange(site: Site, exchange: str) -> None:
 
 
 async def test_an_agent_answers_to_reply_queues_alone_and_reads_none(site: Site) -> None:
-    async with running(Bus(site.service("broker"), "broker")) as broker:
+    async with connected(Bus(site.service("broker"), "broker")) as broker:
         assert broker._link is not None
         assert broker._link.replies is not None
         for key in ("roost.inventory", "roost.host-agent.node-b", "#"):
@@ -274,7 +255,7 @@ async def test_an_agent_answers_to_reply_queues_alone_and_reads_none(site: Site)
     [{"x-dead-letter-exchange": ""}, {"x-dead-letter-exchange": topology.COMMANDS}],
 )
 async def test_an_agents_dead_go_nowhere_else(site: Site, arguments: dict[str, Any]) -> None:
-    async with running(Bus(site.service("inventory"), "inventory")):
+    async with connected(Bus(site.service("inventory"), "inventory")):
         async with opened(site.agent("node-a")) as channel:
             with pytest.raises(ChannelAccessRefused):
                 await channel.queue_declare(OWN, exclusive=True, arguments=arguments)
@@ -349,7 +330,7 @@ async def test_a_forged_event_is_dead_lettered(
     queue = topology.QueueSpec(
         WORK.name, WORK.durability, (*WORK.bindings, (topology.EVENTS, OBSERVED))
     )
-    async with running(
+    async with connected(
         Bus(site.service("inventory"), "inventory"), Subscription(queue, heard)
     ) as bus:
         envelope = bus.envelope(forged)

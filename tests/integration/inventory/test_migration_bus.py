@@ -6,8 +6,9 @@ from functools import partial
 from uuid import UUID
 
 import pytest
+from tests.buses import connected
 from tests.conftest import free_port
-from tests.integration.inventory.test_service import connected, create, inventory
+from tests.integration.inventory.test_service import create, inventory
 from tests.polling import eventually
 from tests.unit.inventory.movers import Movers
 from tests.unit.inventory.stage import FakeImaging, FakeNode

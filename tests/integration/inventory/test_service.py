@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from tests.buses import connected
 from tests.conftest import free_port
 from tests.integration.inventory.conftest import bearer, jwks
 from tests.polling import eventually
@@ -57,19 +57,6 @@ SPOKEN = (
     DesktopStartRefused,
     DesktopDeleted,
 )
-
-
-@asynccontextmanager
-async def connected(bus: Bus) -> AsyncIterator[Bus]:
-    """A bus that runs as long as the block."""
-    task = asyncio.create_task(bus.run())
-    try:
-        await bus.wait_connected()
-        yield bus
-    finally:
-        await bus.drain()
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 @dataclass
