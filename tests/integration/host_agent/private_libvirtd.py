@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -38,6 +39,8 @@ while read -r command; do
   esac
 done
 """
+_DISPLAYS: Final = 20
+"""Ports that one libvirtd has for its guests' screens."""
 _QEMU_CONF: Final = """
 security_driver = "none"
 user = "root"
@@ -48,6 +51,8 @@ remember_owner = 0
 stdio_handler = "file"
 spice_tls = 1
 spice_tls_x509_cert_dir = "{base}/spice"
+remote_display_port_min = {first}
+remote_display_port_max = {last}
 """
 _LIBVIRTD_CONF: Final = """
 unix_sock_dir = "{base}/sock"
@@ -75,7 +80,11 @@ class PrivateLibvirtd:
         self.base = base
         for folder in (*_PRIVATE, "sock", "spice"):
             (base / folder).mkdir(parents=True)
-        (base / "etc/qemu.conf").write_text(_QEMU_CONF.format(base=base))
+        self._claim = _claim_displays()
+        before = self._claim.getsockname()[1]
+        (base / "etc/qemu.conf").write_text(
+            _QEMU_CONF.format(base=base, first=before + 1, last=before + _DISPLAYS)
+        )
         (base / "etc/libvirtd.conf").write_text(
             _LIBVIRTD_CONF.format(base=base, uuid=uuid4(), address=address, port=port)
         )
@@ -144,6 +153,7 @@ class PrivateLibvirtd:
         self._init.stdin.close()
         subprocess.run(["umount", self.small], check=True)
         self._log.close()
+        self._claim.close()
 
     def disk(self, name: str) -> str:
         """An empty disk."""
@@ -236,6 +246,24 @@ class PrivateLibvirtd:
             capture_output=True,
         )
         (spice / "ca-cert.pem").write_bytes((spice / "server-cert.pem").read_bytes())
+
+
+def _claim_displays() -> socket.socket:
+    """Bound to the port before those of one libvirtd's displays.
+
+    libvirtd looks for a free port and leaves it to QEMU to take it: two of them side by side would
+    find the same one. Theirs begin at 5900 (qemu.conf, ``remote_display_port_min``), and end before
+    those that the kernel gives to clients.
+    """
+    for port in range(5900, 32000, _DISPLAYS + 1):
+        claim = socket.socket()
+        try:
+            claim.bind(("127.0.0.1", port))
+        except OSError:
+            claim.close()
+        else:
+            return claim
+    raise AssertionError("no ports are left for displays")
 
 
 def _command_line(process: Path) -> bytes:
