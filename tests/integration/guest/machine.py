@@ -129,9 +129,9 @@ class Machine:
         """Press the keys for ``text`` (lower case letters, digits, spaces) and Enter."""
         for key in [*text.replace(" ", "\0"), "ret"]:
             name = "spc" if key == "\0" else key
-            self.qmp("send-key", keys=[{"type": "qcode", "data": name}], **{"hold-time": 20})
-            # A PS/2 keyboard has a short queue: press the next key when this one is released.
-            time.sleep(0.05)
+            # QEMU itself waits so long after each press and each release: a PS/2 keyboard has a
+            # short queue.
+            self.qmp("send-key", keys=[{"type": "qcode", "data": name}], **{"hold-time": 40})
 
     def screen_text(self) -> str:
         """What tesseract reads on the guest's screen now."""

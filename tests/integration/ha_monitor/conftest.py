@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import fcntl
 import os
 import signal
 import socket
@@ -14,7 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -202,7 +203,7 @@ class Listener:
 
 AGENT_SCRIPT = '''#!{python}
 """A fence agent for tests: a file is the host's power, another one says how it behaves."""
-import os, pathlib, sys, time
+import fcntl, os, pathlib, signal, sys
 home = pathlib.Path(__file__).parent
 given = dict(line.rstrip("\\n").split("=", 1) for line in sys.stdin if "=" in line)
 action, plug = given.get("action"), given.get("plug", "")
@@ -223,11 +224,13 @@ def told():
     return behaviour.read_text() if behaviour.exists() else "works"
 def hangs():
     return told() == "stalls" or (told() == "hangs" and action != "status")
-parent, ends = os.getppid(), time.monotonic() + 120
+parent = os.getppid()
+signal.alarm(120)
 while hangs():
-    time.sleep(0.05)  # a program that is asked once and has nobody who could wake it
-    # It does not outlive whoever started it: that one may have been killed.
-    if os.getppid() != parent or time.monotonic() > ends:
+    with (home / f"gate-{{given.get('way', '')}}").open() as gate:
+        fcntl.flock(gate, fcntl.LOCK_SH)
+    # It does nothing for somebody who was killed meanwhile.
+    if os.getppid() != parent:
         sys.exit(1)
 how = told()
 if how == "denies" or (how == "fails" and action != "status"):
@@ -252,11 +255,24 @@ class FakeFenceAgents:
         agent = self.directory / "fence_fake"
         agent.write_text(AGENT_SCRIPT.format(python=sys.executable))
         agent.chmod(0o755)
+        self._gates: dict[str, IO[str]] = {}
+        """Locked by us, and waited for by devices that hang."""
 
     def behave(self, way: str, how: str) -> None:
         """works, fails (to switch), denies (everything), lies, hangs (to switch, until told
         otherwise), stalls (whatever it is asked, until told otherwise)."""
+        waits = how in ("hangs", "stalls")
+        if waits and way not in self._gates:
+            gate = self._gates[way] = (self.directory / f"gate-{way}").open("w")
+            fcntl.flock(gate, fcntl.LOCK_EX)
         (self.directory / f"way-{way}").write_text(how)
+        if not waits and way in self._gates:
+            self._gates.pop(way).close()
+
+    def close(self) -> None:
+        """Whatever hangs goes on."""
+        for way in list(self._gates):
+            self.behave(way, "works")
 
     def power(self, plug: str) -> str:
         """Whether the host behind ``plug`` is on."""
@@ -413,6 +429,7 @@ class Site:
         )
 
     async def close(self) -> None:
+        self.agents.close()
         for node in self.nodes:
             await node.die()
         for process in self.processes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -105,13 +106,21 @@ async def test_a_device_that_stops_working_is_an_alert(site: Any) -> None:
         await eventually(lambda: site.listener.alerts("kvm1", kind) == cleared, "cleared")
 
 
-async def _asking(site: Any, admin: httpx.AsyncClient) -> asyncio.Task[httpx.Response]:
-    """A check that has begun, and whose device stalls until it behaves otherwise."""
-    site.agents.behave("", "stalls")
-    before = len(site.agents.asked("1"))
-    asking = asyncio.create_task(admin.post(f"{PATH}/test"))
-    await eventually(lambda: len(site.agents.asked("1")) > before, "it is asked")
-    return asking
+@pytest.fixture
+async def asked(site: Any) -> AsyncIterator[tuple[httpx.AsyncClient, asyncio.Task[httpx.Response]]]:
+    """An administrator, and a check that has begun of a device that stalls until it behaves
+    otherwise."""
+    node = site.node("kvm1")
+    site.extra = {"fence_status_timeout_s": DEADLINE_S}
+    async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
+        node.live()
+        await site.heard("kvm1", "up")
+        await admin.put(PATH, json=site.agents.device("1"))
+        site.agents.behave("", "stalls")
+        before = len(site.agents.asked("1"))
+        asking = asyncio.create_task(admin.post(f"{PATH}/test"))
+        await eventually(lambda: len(site.agents.asked("1")) > before, "it is asked")
+        yield admin, asking
 
 
 async def _fails(site: Any, asking: asyncio.Task[httpx.Response]) -> None:
@@ -121,50 +130,38 @@ async def _fails(site: Any, asking: asyncio.Task[httpx.Response]) -> None:
     assert "could not log in" in tested["problem"]
 
 
-async def test_a_device_that_was_removed_while_it_was_asked_is_no_alert(site: Any) -> None:
-    node = site.node("kvm1")
-    site.extra = {"fence_status_timeout_s": DEADLINE_S}
-    async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
-        node.live()
-        await site.heard("kvm1", "up")
-        await admin.put(PATH, json=site.agents.device("1"))
-        asking = await _asking(site, admin)
-        assert (await admin.delete(PATH)).status_code == 204
-        await _fails(site, asking)
-        assert await site.sql("select alert from alerts") == []
+async def test_a_device_that_was_removed_while_it_was_asked_is_no_alert(
+    site: Any, asked: Any
+) -> None:
+    admin, asking = asked
+    assert (await admin.delete(PATH)).status_code == 204
+    await _fails(site, asking)
+    assert await site.sql("select alert from alerts") == []
 
 
-async def test_a_device_that_was_replaced_while_it_was_asked_is_no_alert(site: Any) -> None:
-    node = site.node("kvm1")
-    site.extra = {"fence_status_timeout_s": DEADLINE_S}
-    async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
-        node.live()
-        await site.heard("kvm1", "up")
-        await admin.put(PATH, json=site.agents.device("1"))
-        asking = await _asking(site, admin)
-        assert (await admin.put(PATH, json=site.agents.device("1", "b"))).status_code == 200
-        await _fails(site, asking)
-        assert (await admin.get(PATH)).json()["devices"][0]["problem"] == ""
-        assert await site.sql("select alert from alerts") == []
+async def test_a_device_that_was_replaced_while_it_was_asked_is_no_alert(
+    site: Any, asked: Any
+) -> None:
+    admin, asking = asked
+    assert (await admin.put(PATH, json=site.agents.device("1", "b"))).status_code == 200
+    await _fails(site, asking)
+    assert (await admin.get(PATH)).json()["devices"][0]["problem"] == ""
+    assert await site.sql("select alert from alerts") == []
 
 
-async def test_a_check_does_not_overlook_a_removal_that_commits_as_it_ends(site: Any) -> None:
-    node = site.node("kvm1")
-    site.extra = {"fence_status_timeout_s": DEADLINE_S}
-    async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
-        node.live()
-        await site.heard("kvm1", "up")
-        await admin.put(PATH, json=site.agents.device("1"))
-        asking = await _asking(site, admin)
-        async with site.connection() as other, other.transaction():
-            # As far as a removal is before it commits.
-            await other.execute("select 1 from hosts where node = 'kvm1' for update")
-            await other.execute("delete from fence_devices where node = 'kvm1'")
-            ending = asyncio.create_task(_fails(site, asking))
+async def test_a_check_does_not_overlook_a_removal_that_commits_as_it_ends(
+    site: Any, asked: Any
+) -> None:
+    _, asking = asked
+    async with site.connection() as other, other.transaction():
+        # As far as a removal is before it commits.
+        await other.execute("select 1 from hosts where node = 'kvm1' for update")
+        await other.execute("delete from fence_devices where node = 'kvm1'")
+        ending = asyncio.create_task(_fails(site, asking))
 
-            async def waits() -> bool:
-                return bool(await site.sql(WAITING))
+        async def waits() -> bool:
+            return bool(await site.sql(WAITING))
 
-            await eventually(waits, "the check waits for the removal")
-        await ending
-        assert await site.sql("select alert from alerts") == []
+        await eventually(waits, "the check waits for the removal")
+    await ending
+    assert await site.sql("select alert from alerts") == []

@@ -38,6 +38,20 @@ async def armed(site: Any, node: Any) -> None:
     await eventually(lambda: node.sequence > told + 2, "it says that it holds one")
 
 
+async def ended(site: Any, node: Any) -> HostFenced:
+    """It lives, holds a lease that counts, dies, and is fenced by that lease."""
+    node.live()
+    await site.heard(node.name, "up")
+    await armed(site, node)
+    await node.die()
+    await eventually(lambda: site.listener.of(HostFenced), "it is fenced")
+    (fact,) = site.listener.of(HostFenced)
+    assert (fact.by, fact.scope) == (FencedBy.LEASE, FenceScope.RESTARTED)
+    assert fact.agent_id == node.agent_id
+    found: HostFenced = fact
+    return found
+
+
 @pytest.fixture
 async def leased(site: Any) -> Any:
     """Makes nodes with a lease; the copies count with short ones."""
@@ -107,14 +121,7 @@ async def test_a_dead_host_is_fenced_by_its_own_lease_and_not_before_its_end(
 ) -> None:
     node = leased("kvm1")
     async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
-        node.live()
-        await site.heard("kvm1", "up")
-        await armed(site, node)
-        await node.die()
-        await eventually(lambda: site.listener.of(HostFenced), "it is fenced")
-        (fact,) = site.listener.of(HostFenced)
-        assert (fact.by, fact.scope) == (FencedBy.LEASE, FenceScope.RESTARTED)
-        assert fact.agent_id == node.agent_id
+        fact = await ended(site, node)
         assert fact.at - node.last.sent_at >= timedelta(seconds=LEASE_S + MARGIN_S)
         assert not site.listener.alerts("kvm1", "host.unfenced")
         assert (await admin.get("/api/v1/ha/incidents")).json()["items"][0]["fenced_by"] == "lease"
@@ -126,13 +133,8 @@ async def test_what_a_lease_does_not_end_is_freed_by_a_person_who_is_sure(
     """Those that are not restarted may run on where only the lease has spoken."""
     node = leased("kvm1")
     async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
-        node.live()
-        await site.heard("kvm1", "up")
-        await armed(site, node)
-        await node.die()
-        await eventually(lambda: site.listener.of(HostFenced), "it is fenced")
-        path = f"/api/v1/ha/incidents/{site.listener.of(HostFenced)[0].incident_id}"
-        incident_id = site.listener.of(HostFenced)[0].incident_id
+        incident_id = (await ended(site, node)).incident_id
+        path = f"/api/v1/ha/incidents/{incident_id}"
         lost = HostDesktopsLost(node="kvm1", incident_id=incident_id, kept=2)
         await site.bus.publish(lost)
         await eventually(lambda: site.listener.of(IncidentResolved), "it is over")
@@ -159,12 +161,7 @@ async def test_nobody_confirms_a_host_that_has_been_back_since_its_lease_ended(
 ) -> None:
     node = leased("kvm1")
     async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
-        node.live()
-        await site.heard("kvm1", "up")
-        await armed(site, node)
-        await node.die()
-        await eventually(lambda: site.listener.of(HostFenced), "it is fenced")
-        path = f"/api/v1/ha/incidents/{site.listener.of(HostFenced)[0].incident_id}/confirm"
+        path = f"/api/v1/ha/incidents/{(await ended(site, node)).incident_id}/confirm"
         node.reboot()
         await site.heard("kvm1", "up", "suspected", "down", "recovered")
         refused = await admin.post(path)
