@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import socket
@@ -54,6 +55,11 @@ def free_port() -> int:
     port: int = holder.getsockname()[1]
     holder.detach()  # open until the process ends, and nobody's to close
     return port
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported stays for as long as the run, and is no garbage to look through."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -42,13 +42,13 @@ def measure(lab: Lab) -> list[Figure]:
     beside ``qemu-img create`` alone. A guest ends with ``running``, and so is beside
     ``qemu-img create``, ``defineXML`` and ``create`` on the node that ran ours.
     """
-    order = _order(lab)
-    template = _template(order["template_id"])
+    wanted = order(lab)
+    template = _template(wanted["template_id"])
     domain = template.file.parents[2]
     with tempfile.TemporaryDirectory(dir=domain, prefix="bench-") as name:
         folder = Path(name)
-        disks = [_disks(lab, order, template, folder) for _ in range(ROUNDS)]
-        guests = [_guest(lab, order, template, folder) for _ in range(ROUNDS)]
+        disks = [_disks(lab, wanted, template, folder) for _ in range(ROUNDS)]
+        guests = [_guest(lab, wanted, template, folder) for _ in range(ROUNDS)]
     return [
         _figure("desktop's disk from template", disks, wanted="at most 0.2"),
         _figure("desktop from template until its guest runs", guests),
@@ -61,10 +61,10 @@ def _figure(name: str, rounds: list[tuple[float, float]], wanted: str = "") -> F
 
 
 def _disks(
-    lab: Lab, order: dict[str, Any], template: _Template, folder: Path
+    lab: Lab, wanted: dict[str, Any], template: _Template, folder: Path
 ) -> tuple[float, float]:
     """One round: ours, and bare."""
-    with _made(lab, order, DISKS, power="off", state="stopped") as (ours, _):
+    with _made(lab, wanted, DISKS, power="off", state="stopped") as (ours, _):
         pass
     files = [folder / f"{number}.qcow2" for number in range(DISKS)]
     started = perf_counter()
@@ -77,11 +77,11 @@ def _disks(
 
 
 def _guest(
-    lab: Lab, order: dict[str, Any], template: _Template, folder: Path
+    lab: Lab, wanted: dict[str, Any], template: _Template, folder: Path
 ) -> tuple[float, float]:
     """One round: ours, and bare with the definition that ours had, on the node where it was."""
-    with _made(lab, order, 1, power="on", state="running") as (ours, [name]):
-        desktop = lab.admin.get(f"/api/v1/desktops/{name}").raise_for_status().json()
+    with _made(lab, wanted, 1, power="on", state="running") as (ours, [key]):
+        desktop = lab.admin.get(f"/api/v1/desktops/{key}").raise_for_status().json()
         connection = lab.libvirt_of(desktop["host"])
         model = connection.lookupByUUIDString(desktop["id"]).XMLDesc(_DEFINITION)
     with closing(connection):
@@ -91,35 +91,45 @@ def _guest(
 # --- ours -------------------------------------------------------------------------------------
 
 
-def _order(lab: Lab) -> dict[str, Any]:
+def order(lab: Lab) -> dict[str, Any]:
     """The pool after which desktops are made: its template, the newest version, and its spec."""
     pool: dict[str, Any] = lab.admin.get(f"/api/v1/pools/{lab.pool}").raise_for_status().json()
     return pool
 
 
 @contextmanager
-def _made(
-    lab: Lab, order: dict[str, Any], count: int, *, power: str, state: str
-) -> Iterator[tuple[float, list[str]]]:
-    """Desktops that are gone again afterwards.
-
-    Seconds from the first request until inventory says ``state`` of all; and their names.
-    """
-    prefix = f"bench-{uuid4().hex[:8]}"
-    names = [f"{prefix}-{number}" for number in range(count)]
-    desktop = {"template": order["template"], "spec": order["spec"], "power": power}
-    ordered: list[str] = []
+def ordered(
+    lab: Lab, wanted: dict[str, Any], count: int, *, power: str, prefix: str = ""
+) -> Iterator[list[str]]:
+    """Ids of desktops that are asked for, after the pool ``wanted``, and gone again afterwards."""
+    prefix = prefix or _prefix()
+    desktop = {"template": wanted["template"], "spec": wanted["spec"], "power": power}
+    ids: list[str] = []
     try:
-        started = perf_counter()
-        for name in names:
-            answer = lab.admin.post("/api/v1/desktops", json={"name": name, **desktop})
-            ordered.append(answer.raise_for_status().json()["id"])
-        _wait(lambda: _number(lab, prefix, state=state) == count, f"{count} {state}")
-        yield perf_counter() - started, names
+        for number in range(count):
+            body = {"name": f"{prefix}-{number}", **desktop}
+            answer = lab.admin.post("/api/v1/desktops", json=body)
+            ids.append(answer.raise_for_status().json()["id"])
+        yield ids
     finally:
-        for desktop_id in ordered:
+        for desktop_id in ids:
             lab.admin.delete(f"/api/v1/desktops/{desktop_id}").raise_for_status()
-        _wait(lambda: _number(lab, prefix) == 0, f"{len(ordered)} gone")
+        _wait(lambda: _number(lab, prefix) == 0, f"{len(ids)} gone")
+
+
+@contextmanager
+def _made(
+    lab: Lab, wanted: dict[str, Any], count: int, *, power: str, state: str
+) -> Iterator[tuple[float, list[str]]]:
+    """Seconds from the first request until inventory says ``state`` of all; and their ids."""
+    prefix, started = _prefix(), perf_counter()
+    with ordered(lab, wanted, count, power=power, prefix=prefix) as ids:
+        _wait(lambda: _number(lab, prefix, state=state) == count, f"{count} {state}")
+        yield perf_counter() - started, ids
+
+
+def _prefix() -> str:
+    return f"bench-{uuid4().hex[:8]}"
 
 
 def _number(lab: Lab, prefix: str, **which: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import pty
@@ -26,7 +27,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from tests.polling import wait_until
-from typer.testing import CliRunner
+from typer import testing as typer_testing
+from typer.main import get_command
 
 from roost_client import Roost
 from roost_client.cli.main import app
@@ -164,6 +166,9 @@ class Ran:
 
 Cli = Callable[..., Ran]
 
+# Typer reads every command's signature to build them, which costs more than to run one.
+_built = functools.cache(get_command)
+
 
 @pytest.fixture
 def state_dir(tmp_path: Path) -> Path:
@@ -178,11 +183,13 @@ def cli(site: Site, state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
         if name.startswith("ROOST_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_STATE_HOME", str(state_dir))
+    monkeypatch.setattr(typer_testing, "_get_command", _built)
+    runner = typer_testing.CliRunner()
 
     def run(*arguments: str, token: bool = True, url: bool = True, stdin: str = "") -> Ran:
         environment = {"ROOST_URL": site.url} if url else {}
         environment |= {"ROOST_TOKEN": site.token} if token else {}
-        result = CliRunner().invoke(app, list(arguments), env=environment, input=stdin)
+        result = runner.invoke(app, list(arguments), env=environment, input=stdin)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return Ran(result.exit_code, result.stdout, result.stderr)
