@@ -46,22 +46,24 @@ requirements: ## pin every dependency again
 
 # --- tests and rules ----------------------------------------------------------------------------
 
-# They read the screens of emulated guests, which need the processors for themselves.
-ALONE := tests/integration/guest tests/e2e
-# With ARGS one of two runs may have nothing to do; pytest ends with 5 then.
+# They read the screens of emulated guests, which need a processor each for themselves.
+GUESTS := tests/integration/guest
+LAB := tests/e2e
+# With ARGS one of these runs may have nothing to do; pytest ends with 5 then.
 NOTHING_OR = $(if $(ARGS),|| [ $$? -eq 5 ])
-SHARED := tests/unit tests/contract $(filter-out $(ALONE), $(wildcard tests/integration/*))
+SHARED := tests/unit tests/contract $(filter-out $(GUESTS), $(wildcard tests/integration/*))
 
 .PHONY: test
 test: $(VENV) ## the tests, on real servers, guests and screens (the long failures: make chaos)
 	@deploy/lab/packages
 	$(PY) -m pytest -q -n 4 --dist worksteal $(SHARED) $(ARGS) $(NOTHING_OR)
-	$(PY) -m pytest -q -m "not chaos" $(ALONE) $(ARGS) $(NOTHING_OR)
+	$(PY) -m pytest -q -n 2 $(GUESTS) $(ARGS) $(NOTHING_OR)
+	$(PY) -m pytest -q -m "not chaos" $(LAB) $(ARGS) $(NOTHING_OR)
 
 .PHONY: chaos
 chaos: $(VENV) ## every way in which hosts and managers fail, on the lab: half an hour
 	@deploy/lab/packages
-	$(PY) -m pytest -q -m chaos tests/e2e $(ARGS)
+	$(PY) -m pytest -q -m chaos $(LAB) $(ARGS)
 
 .PHONY: test-fast
 test-fast: $(VENV) ## the tests that need no server
@@ -69,7 +71,7 @@ test-fast: $(VENV) ## the tests that need no server
 
 .PHONY: e2e
 e2e: $(VENV) ## the tests on the lab's real desktops alone
-	$(PY) -m pytest -q tests/e2e $(ARGS)
+	$(PY) -m pytest -q $(LAB) $(ARGS)
 
 .PHONY: bench
 bench: $(VENV) ## speed, as ratios to the bare work in the same run

@@ -27,9 +27,9 @@ from roost_lab.rabbitmq import RabbitServer  # noqa: E402
 
 SERVERS = "roost-servers"
 ROOM_IN_MEMORY = 8 * 2**30
-VHOSTS_AT_START = 48
-"""And as many more at once, whenever they have been used up."""
-_MORE_VHOSTS = """
+MORE_VHOSTS = 24
+"""At once, when those that were made with the server have been used up."""
+_VHOSTS = """
     lists:foreach(
         fun(N) ->
             V = list_to_binary("t" ++ integer_to_list(N)), U = <<"test">>, A = <<".*">>,
@@ -38,7 +38,6 @@ _MORE_VHOSTS = """
         end,
         lists:seq(%d, %d)).
 """
-"""Made with the server, which is far cheaper than one by one."""
 
 NewDatabase = Callable[[Migrations], Awaitable[str]]
 
@@ -104,10 +103,21 @@ def postgres(servers_dir: Path) -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="session")
-def rabbit(servers_dir: Path) -> Iterator[RabbitServer]:
-    """A RabbitMQ of this run, with one user and many empty virtual hosts."""
+def _first_vhosts(request: pytest.FixtureRequest) -> int:
+    """How many tests here want one: a share of those that were chosen, if there are workers.
+
+    Made with the server they are far cheaper than one by one, and a tenth of a second each.
+    """
+    wanted = sum("amqp_url" in getattr(item, "fixturenames", ()) for item in request.session.items)
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    return wanted if workers == 1 else wanted // workers + MORE_VHOSTS
+
+
+@pytest.fixture(scope="session")
+def rabbit(servers_dir: Path, _first_vhosts: int) -> Iterator[RabbitServer]:
+    """A RabbitMQ of this run, with one user and empty virtual hosts."""
     require("rabbitmq-server")
-    names = [f"t{number}" for number in range(VHOSTS_AT_START)]
+    names = [f"t{number}" for number in range(_first_vhosts)]
     permission = {"user": "test", "configure": ".*", "write": ".*", "read": ".*"}
     definitions = {
         "users": [{"name": "test", "password": "test", "tags": ["administrator"]}],
@@ -128,16 +138,15 @@ def rabbit(servers_dir: Path) -> Iterator[RabbitServer]:
 
 
 @pytest.fixture(scope="session")
-def _next_vhost(rabbit: RabbitServer) -> Callable[[], str]:
+def _next_vhost(rabbit: RabbitServer, _first_vhosts: int) -> Callable[[], str]:
     numbers = count()
 
     def take() -> str:
         number = next(numbers)
-        name = f"t{number}"
-        if number >= VHOSTS_AT_START and number % VHOSTS_AT_START == 0:
+        if number >= _first_vhosts and (number - _first_vhosts) % MORE_VHOSTS == 0:
             # A start of rabbitmqctl takes seconds; what it does here takes milliseconds.
-            rabbit.ctl("eval", _MORE_VHOSTS % (number, number + VHOSTS_AT_START - 1))
-        return name
+            rabbit.ctl("eval", _VHOSTS % (number, number + MORE_VHOSTS - 1))
+        return f"t{number}"
 
     return take
 

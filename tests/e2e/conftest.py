@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.e2e.site import (
@@ -21,7 +19,6 @@ from tests.e2e.site import (
     Screen,
     pool_for_a_while,
     users_for_a_while,
-    word,
 )
 from tests.needs import require, require_root
 
@@ -105,22 +102,7 @@ def new_user(lab: Lab, admin: Api) -> Iterator[NewUser]:
 def new_pool(lab: Lab, admin: Api) -> NewPool:
     """Makes pools of small desktops for given users, and takes them away again."""
 
-    def make(users: list[Api], **settings: Any) -> AbstractContextManager[str]:
-        demo = admin.get(f"/pools/{lab.variables['ROOST_DEMO_POOL']}")
-        body = {
-            "name": word(),
-            "kind": "automatic",
-            "template": demo["template"],
-            "min": 0,
-            "max": 2,
-            "spare": 1,
-            "max_per_user": 1,
-            "spec": {"vcpus": 1, "memory_mib": 192, "monitors": 1},
-            **settings,
-        }
-        return pool_for_a_while(admin, body, users)
-
-    return make
+    return partial(pool_for_a_while, lab, admin)
 
 
 @pytest.fixture

@@ -204,8 +204,23 @@ def users_for_a_while(admin: Api, log_on: LogOn) -> Iterator[NewUser]:
 
 
 @contextmanager
-def pool_for_a_while(admin: Api, body: dict[str, Any], users: list[Api]) -> Iterator[str]:
-    """A pool that is open to these users; it goes at the end with all its desktops."""
+def pool_for_a_while(lab: Lab, admin: Api, users: list[Api], **settings: Any) -> Iterator[str]:
+    """A pool of small desktops that is open to these users, with the demo pool's template.
+
+    ``settings`` go before what is said here. It goes at the end with all its desktops.
+    """
+    demo = admin.get(f"/pools/{lab.variables['ROOST_DEMO_POOL']}")
+    body = {
+        "name": word(),
+        "kind": "automatic",
+        "template": demo["template"],
+        "min": 0,
+        "max": 2,
+        "spare": 1,
+        "max_per_user": 1,
+        "spec": {"vcpus": 1, "memory_mib": 192, "monitors": 1},
+        **settings,
+    }
     name = body["name"]
     admin.call("POST", "/pools", 201, json=body)
     try:

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import configparser
 import subprocess
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import psutil
-from tests.e2e.site import Api, NewPool, NewScreen, NewUser, wait_until
+import pytest
+from tests.e2e.site import (
+    Api,
+    Lab,
+    NewPool,
+    NewScreen,
+    NewUser,
+    pool_for_a_while,
+    users_for_a_while,
+    wait_until,
+)
 
 from roost_lab.handshake import Screen, SpiceError, open_screen
 
@@ -90,36 +102,61 @@ def refused(ready: dict[str, Any]) -> bool:
     return False
 
 
+@pytest.fixture(scope="module")
+def at_work(lab: Lab, admin: Api) -> Iterator[tuple[Api, str]]:
+    """A user with a desktop, for tests that change nothing about it; and the pool."""
+    log_on = partial(Api, lab.url)
+    with (
+        users_for_a_while(admin, log_on) as new_user,
+        pool_for_a_while(lab, admin, [user := new_user()], spare=0) as pool,
+    ):
+        user.launch(pool)
+        yield user, pool
+
+
 def test_a_ticket_is_good_until_the_next_one_and_only_for_its_seconds(
-    new_user: NewUser, new_pool: NewPool
+    at_work: tuple[Api, str],
 ) -> None:
-    ann = new_user()
-    with new_pool([ann]) as pool:
-        first, second = ann.launch(pool), ann.launch(pool)
-        assert first["desktop"] == second["desktop"]
-        assert first["session_id"] == second["session_id"]
-        assert refused(first)
-        offered = opened(second).channels
-        assert offered["usbredir"] == 4
-        assert {"display", "inputs", "cursor", "playback", "record"} <= offered.keys()
-        wait_until(lambda: refused(second), "its seconds are over", 120)
-        # QEMU counts whole seconds.
-        left = datetime.fromisoformat(second["expires_at"]) - datetime.now(UTC)
-        assert left < timedelta(seconds=1)
+    ann, pool = at_work
+    first, second = ann.launch(pool), ann.launch(pool)
+    assert first["desktop"] == second["desktop"]
+    assert first["session_id"] == second["session_id"]
+    assert refused(first)
+    offered = opened(second).channels
+    assert offered["usbredir"] == 4
+    assert {"display", "inputs", "cursor", "playback", "record"} <= offered.keys()
+    wait_until(lambda: refused(second), "its seconds are over", 120)
+    # QEMU counts whole seconds.
+    left = datetime.fromisoformat(second["expires_at"]) - datetime.now(UTC)
+    assert left < timedelta(seconds=1)
 
 
-def test_the_vv_file_says_what_a_viewer_needs(new_user: NewUser, new_pool: NewPool) -> None:
-    ann = new_user()
-    with new_pool([ann]) as pool:
-        keys = vv_of(ann.vv(pool))
-        assert keys["type"] == "spice"
-        assert keys["tls-port"]
-        assert keys["ca"].startswith("-----BEGIN CERTIFICATE-----\\n")
-        assert keys["host-subject"]
-        assert keys["delete-this-file"] == "1"
-        assert keys["release-cursor"]
-        assert keys["secure-attention"]
-        assert keys["x-roost-session"] == session_of(ann)["id"]
+def test_the_vv_file_says_what_a_viewer_needs(at_work: tuple[Api, str]) -> None:
+    ann, pool = at_work
+    keys = vv_of(ann.vv(pool))
+    assert keys["type"] == "spice"
+    assert keys["tls-port"]
+    assert keys["ca"].startswith("-----BEGIN CERTIFICATE-----\\n")
+    assert keys["host-subject"]
+    assert keys["delete-this-file"] == "1"
+    assert keys["release-cursor"]
+    assert keys["secure-attention"]
+    assert keys["x-roost-session"] == session_of(ann)["id"]
+
+
+def test_a_desktops_own_page_tells_what_the_guest_says(
+    admin: Api, at_work: tuple[Api, str]
+) -> None:
+    ann, pool = at_work
+    ready = ann.launch(pool)
+    path = f"/desktops/{ready['desktop']['id']}"
+    guest = wait_until(
+        lambda: (admin.get(path).get("guest") or {}).get("os"), "the guest agent answered", 90
+    )
+    assert guest
+    told = admin.get(path)["guest"]
+    assert told["hostname"] == ready["desktop"]["name"]
+    assert told["applications"]
 
 
 def test_a_guest_that_is_shut_down_from_inside_ends_its_session(
@@ -140,19 +177,3 @@ def test_a_guest_that_is_shut_down_from_inside_ends_its_session(
         # The pool makes the desktop ready again by itself, on a disk of its template.
         fresh = ann.launch(pool)
         assert fresh["session_id"] != session["id"]
-
-
-def test_a_desktops_own_page_tells_what_the_guest_says(
-    admin: Api, new_user: NewUser, new_pool: NewPool
-) -> None:
-    ann = new_user()
-    with new_pool([ann]) as pool:
-        ready = ann.launch(pool)
-        path = f"/desktops/{ready['desktop']['id']}"
-        guest = wait_until(
-            lambda: (admin.get(path).get("guest") or {}).get("os"), "the guest agent answered", 90
-        )
-        assert guest
-        told = admin.get(path)["guest"]
-        assert told["hostname"] == ready["desktop"]["name"]
-        assert told["applications"]

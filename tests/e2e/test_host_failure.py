@@ -19,19 +19,10 @@ def stand(lab: Lab, admin: Api) -> Iterator[Stand]:
     """Three desktops, on three nodes."""
     with users_for_a_while(admin, lambda name, password: Api(lab.url, name, password)) as new_user:
         users = [new_user() for _ in range(DESKTOPS)]
-        demo = admin.get(f"/pools/{lab.variables['ROOST_DEMO_POOL']}")
-        body = {
-            "name": "failing",
-            "kind": "automatic",
-            "template": demo["template"],
-            "min": DESKTOPS,
-            "max": DESKTOPS,
-            "spare": 0,
-            "max_per_user": 1,
-            "pending_timeout_s": 3600,
-            "spec": {"vcpus": 1, "memory_mib": 192, "monitors": 1},
-        }
-        with pool_for_a_while(admin, body, users) as pool:
+        sizes = {"min": DESKTOPS, "max": DESKTOPS, "spare": 0}
+        with pool_for_a_while(
+            lab, admin, users, name="failing", pending_timeout_s=3600, **sizes
+        ) as pool:
             made = Stand(lab, admin, pool, users)
             wait_until(lambda: len(made.desktops()) == DESKTOPS, "they are made", 60)
             wait_until(made.is_whole, "all of them run", WHOLE_S)
@@ -267,18 +258,7 @@ def test_what_does_not_fit_waits_and_is_told(stand: Stand) -> None:
         wait_until(lambda: not stand.on(others[0]), "one node is empty", WHOLE_S)
         size = min(stand.admin.get(f"/hosts/{one}")["memory_mib"] for one in stand.lab.nodes)
         spec = {"vcpus": 1, "memory_mib": (size - 512) * 2 // 3, "monitors": 1}
-        demo = stand.admin.get(f"/pools/{stand.lab.variables['ROOST_DEMO_POOL']}")
-        body = {
-            "name": "large",
-            "kind": "automatic",
-            "template": demo["template"],
-            "min": 2,
-            "max": 2,
-            "spare": 2,
-            "max_per_user": 1,
-            "spec": spec,
-        }
-        with pool_for_a_while(stand.admin, body, stand.users[:1]) as pool:
+        with pool_for_a_while(stand.lab, stand.admin, [], min=2, max=2, spare=2, spec=spec) as pool:
             large = Stand(stand.lab, stand.admin, pool, [])
             wait_until(
                 lambda: len(large.desktops()) == 2 and large.each_runs_once(), "both run", WHOLE_S

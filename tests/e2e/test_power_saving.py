@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.e2e.site import Api, Lab, NewPool, NewUser, wait_until
+from tests.e2e.site import Api, Lab, NewPool, NewUser, pool_for_a_while, wait_until
 from tests.e2e.stand import WHOLE_S, Stand
 
 DECIDED_S = 300.0
@@ -85,31 +85,16 @@ def test_hosts_that_are_not_needed_are_switched_off_and_woken_for_desktops(stand
 
     # Desktops of which a host carries one: all hosts are needed.
     size = min(admin.get(f"/hosts/{one}")["memory_mib"] for one in lab.nodes)
-    demo = admin.get(f"/pools/{lab.variables['ROOST_DEMO_POOL']}")
     count = len(lab.nodes)
-    body = {
-        "name": "waking",
-        "kind": "automatic",
-        "template": demo["template"],
-        "min": count,
-        "max": count,
-        "spare": 0,
-        "spec": {"vcpus": 1, "memory_mib": (size - 512) * 2 // 3, "monitors": 1},
-    }
-    admin.call("POST", "/pools", 201, json=body)
-    try:
-        large = Stand(lab, admin, body["name"], [])
+    spec = {"vcpus": 1, "memory_mib": (size - 512) * 2 // 3, "monitors": 1}
+    with pool_for_a_while(lab, admin, [], min=count, max=count, spare=0, spec=spec) as pool:
+        large = Stand(lab, admin, pool, [])
         wait_until(
             lambda: len(large.desktops()) == count and large.each_runs_once(),
             "they were woken",
             DECIDED_S,
         )
         assert off(stand) == set()
-    finally:
-        admin.call("DELETE", "/pools/waking", 202, 204, params={"force": "true"})
-        wait_until(
-            lambda: admin.http.get("/api/v1/pools/waking").status_code == 404, "it is gone", 90
-        )
 
     schedule(admin, {"policy": "none"})
     wait_until(stand.is_whole, "all hosts are up", WHOLE_S)

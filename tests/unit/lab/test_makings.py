@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from tests.e2e.site import Api, LogOn, pool_for_a_while, users_for_a_while
+from tests.e2e.site import Api, Lab, LogOn, pool_for_a_while, users_for_a_while
+
+LAB = Lab({"ROOST_DEMO_POOL": "demo"})
 
 
 class Site(httpx.BaseTransport):
@@ -32,7 +34,7 @@ class Site(httpx.BaseTransport):
         if request.method == "DELETE":
             self.there[kind].remove(rest[0])
             return httpx.Response(204)
-        return httpx.Response(200)
+        return httpx.Response(200, json={"template": "small"})
 
 
 @pytest.fixture
@@ -79,13 +81,13 @@ def test_a_user_who_cannot_log_on_goes_too(site: Site, admin: Api) -> None:
 
 
 def test_a_pool_goes_with_its_block(site: Site, admin: Api) -> None:
-    with pool_for_a_while(admin, {"name": "p"}, []) as name:
+    with pool_for_a_while(LAB, admin, []) as name:
         assert name in site.there["pools"]
     assert site.there["pools"] == {"demo"}
 
 
 def test_a_pool_that_cannot_be_opened_to_its_users_goes_too(site: Site, admin: Api) -> None:
     site.refused = {("PUT", "pools/entitlements")}
-    with pytest.raises(AssertionError), pool_for_a_while(admin, {"name": "p"}, []):
+    with pytest.raises(AssertionError), pool_for_a_while(LAB, admin, []):
         pytest.fail("it was not opened to anybody")
     assert site.there["pools"] == {"demo"}
