@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 import httpx
-from PIL import Image
 from tests import polling
+from tests.ocr import text_of
 from tests.polling import What
 
 ROOT = Path(__file__).parents[2]
@@ -282,18 +282,8 @@ class Screen:
         return path
 
     def text(self) -> str:
-        """What is on the screen now, as OCR reads it: dark letters on white, whatever they were."""
-        picture = self.picture()
-        with Image.open(picture) as image:
-            image.convert("L").point(lambda level: 0 if level > 120 else 255).save(picture)
-        done = subprocess.run(
-            ["tesseract", picture, "-", "--psm", "6"],
-            capture_output=True,
-            text=True,
-            check=True,
-            env={**os.environ, "OMP_THREAD_LIMIT": "1"},
-        )
-        return done.stdout
+        """What is on the screen now, as OCR reads it."""
+        return text_of(self.picture())
 
     def shows(self, *words: str, within: float = 90) -> str:
         """Wait until all of ``words`` can be read; returns the whole text."""

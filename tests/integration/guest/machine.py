@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.ocr import text_of
 from tests.polling import wait_until
 
 Json = Mapping[str, object]
@@ -134,14 +135,10 @@ class Machine:
             self.qmp("send-key", keys=[{"type": "qcode", "data": name}], **{"hold-time": 40})
 
     def screen_text(self) -> str:
-        """What tesseract reads on the guest's screen now."""
+        """What OCR reads on the guest's screen now."""
         picture = self._run / "screen.png"
         self.qmp("screendump", filename=str(picture), format="png")
-        argv = ("tesseract", str(picture), "stdout", "--psm", "6")
-        # One thread: the guest needs the other processors more.
-        one_thread = os.environ | {"OMP_THREAD_LIMIT": "1"}
-        done = subprocess.run(argv, env=one_thread, capture_output=True, text=True, check=True)
-        return done.stdout
+        return text_of(picture)
 
     def wait_for_screen(self, *lines: str, within: float = 180) -> str:
         """The screen's text once it has all of ``lines``."""
