@@ -48,6 +48,12 @@ class Lab:
         address = self.admin.get(f"/api/v1/hosts/{node}").raise_for_status().json()["address"]
         return libvirt.open(f"qemu+tcp://{address}/system")
 
+    def log_off(self) -> None:
+        """End the demo user's sessions."""
+        for session in self.user.get("/api/v1/sessions").raise_for_status().json()["items"]:
+            if session["state"] != "ended":
+                self.user.delete(f"/api/v1/sessions/{session['id']}").raise_for_status()
+
     def resident_mib(self, module: str) -> list[float]:
         """Resident memory of the processes that run a module."""
         found = []
@@ -94,9 +100,7 @@ def measure(lab: Lab) -> list[Figure]:
         change_password(domain, graphics)
         bare.append((perf_counter() - started) * 1000)
     connection.close()
-    for session in lab.user.get("/api/v1/sessions").raise_for_status().json()["items"]:
-        if session["state"] != "ended":
-            lab.user.delete(f"/api/v1/sessions/{session['id']}").raise_for_status()
+    lab.log_off()
     shares = [one - other for one, other in zip(ours, bare, strict=True)]
     return [
         Figure(

@@ -140,6 +140,9 @@ class Demo:
             self._say(f"pool {POOL}")
             self._call("POST", "/pools", json=_POOL)
         self._call("PUT", f"/pools/{POOL}/entitlements", json=[{"user": USER}])
+        pool = self._call("GET", f"/pools/{POOL}")
+        if not (pool["min"] or pool["spare"]):
+            return  # somebody wants it so: it is made when it is asked for
         self._say("a spare desktop starts")
 
         def has_spare() -> bool:
