@@ -420,7 +420,9 @@ async def test_a_host_that_answers_elsewhere_is_not_down(site: Any) -> None:
             await site.heard("kvm2", "up", "suspected", "down")
             want = [("alert.raised", "host.agent-silent")]
             await eventually(lambda: site.listener.alerts("kvm1") == want, "a person is told")
-            assert site.listener.names("kvm1") == ["host.up", "host.suspected", "host.suspected"]
+            # Told again whenever the reason changes, which it may on a busy machine.
+            first, *then = site.listener.names("kvm1")
+            assert (first, set(then)) == ("host.up", {"host.suspected"})
             shown = (await admin.get("/api/v1/ha/hosts/kvm1")).json()
             assert "answers" in shown["reason"]
             # Then the machine dies, too.

@@ -245,7 +245,7 @@ async def test_a_killed_service_takes_its_job_up_again(
         fast = world.settings.model_copy(update={"convert_bytes_per_s": 0})
         async with process(fast, jwks_url, tmp_path / "second.log"):
             job = await world.job(accepted["job_id"], timeout_s=60)
-            assert (job["state"], job["attempt"]) == ("done", 2), job
+            assert (job["state"], job["attempt"]) == ("done", 2), job["problem"]
             template = (await world.http.get("/api/v1/templates/a")).json()
             assert template["state"] == "ready"
             file = f"main/templates/{template['id']}/v1.qcow2"

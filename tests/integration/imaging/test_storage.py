@@ -199,7 +199,7 @@ async def test_a_storage_that_fills_midway_fails_the_job_and_nothing_stays(
 async def test_one_domain_that_hangs_holds_up_nobody_else(
     start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with start(storage_timeout_s=0.5) as world:
+    async with start(storage_timeout_s=2) as world:
         slow = await world.make_storage("slow")
         await world.make_storage("good")
         templates = {}
