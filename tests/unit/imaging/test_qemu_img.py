@@ -75,6 +75,13 @@ def test_every_call_is_limited_and_dies_with_its_parent() -> None:
         (
             "convert",
             1,
+            "qemu-img: y: error while converting qcow2: Could not create 'y': No such file",
+            "storage.unavailable",
+            True,
+        ),
+        (
+            "convert",
+            1,
             "qemu-img: error while reading at byte 5: Input/output error",
             "image.corrupt",
             False,

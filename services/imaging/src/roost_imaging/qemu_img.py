@@ -45,6 +45,8 @@ _KILL_WAIT_S: Final = 2.0
 _PROGRESS: Final = re.compile(rb"\((\d+(?:\.\d+)?)/100%\)")
 _FULL: Final = ("No space left on device", "Disk quota exceeded", "File too large")
 _TRUNCATED: Final = ("points after EOF", "exceeding the end of the file", "past end of file")
+_NOT_WRITTEN: Final = ("error while writing", "Could not create")
+"""About the target, whatever the image is like."""
 _LOCKED: Final = ('Failed to get shared "', 'Failed to get "')
 _NO_MEMORY: Final = ("Cannot allocate memory", "Could not allocate", "failed to allocate")
 _CHECK_CORRUPT, _CHECK_LEAKS, _CHECK_UNSUPPORTED = 2, 3, 63
@@ -153,7 +155,7 @@ def failure(verb: str, code: int, stderr: str) -> RoostError:
         return image_format.truncated()
     reason = stderr.strip().splitlines()[-1][:300] if stderr.strip() else f"exit code {code}"
     reason = re.sub(r"^qemu-img: ", "", reason)
-    if verb == "create" or "error while writing" in stderr:
+    if verb == "create" or any(text in stderr for text in _NOT_WRITTEN):
         return Unavailable("storage.unavailable", "Writing failed: {reason}.", reason=reason)
     return image_format.corrupt(reason)
 

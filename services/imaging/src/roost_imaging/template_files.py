@@ -15,7 +15,8 @@ def prepare(layout: Layout, part: Path, final: Path, needed: int, reserve: int) 
     """Make room for a version in the making.
 
     A file under the version's own name is of an earlier attempt that died before it could record
-    it: nobody uses it.
+    it: nobody uses it. The part is there from now on, for an empty directory may be removed with
+    what an earlier attempt left in it.
     """
     with storage_files.translated():
         storage_files.require_free(layout, needed, reserve)
@@ -26,6 +27,7 @@ def prepare(layout: Layout, part: Path, final: Path, needed: int, reserve: int) 
             if other is not None and mine is not None and other.job_id == mine.job_id:
                 path.unlink(missing_ok=True)
         final.unlink(missing_ok=True)
+        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def open_part(layout: Layout, part: Path) -> int:
