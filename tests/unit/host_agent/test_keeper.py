@@ -61,7 +61,7 @@ class Site:
             lease_s=LEASE_S,
             path=self.path,
             peers=peers,
-            desktops=RestartedDesktops(now),
+            desktops=RestartedDesktops(now, () if left is None else left.domains),
             boot_time=now,
         )
         self.reconciler = Reconciler(
@@ -254,6 +254,8 @@ async def test_a_beat_says_armed_only_while_the_guard_is_there(site: Site) -> No
     assert not site.leasehold.beat(10).armed
     site.guard()
     await site.keeper.step()
+    assert not site.leasehold.beat(11).armed, "nobody has looked what runs here"
+    assert site.leasehold.swept(await site.driver.domains())
     assert site.leasehold.beat(11).armed
     site.clock.advance(GUARD_LIVES_S)
     await site.keeper.step()
@@ -379,7 +381,13 @@ async def test_an_earlier_runs_file_is_left_alone_until_the_first_grant(site: Si
     await site.reconciler.ensure(other)
     assert site.file == before
     assert not site.leasehold.beat(1).armed
-    site.leasehold.desktops.sweep(await site.driver.domains())
+    # libvirt does not answer yet: what ran before stays on the list, and nobody counts on it.
+    await site.beat()
+    await site.keeper.step()
+    assert not site.leasehold.beat(2).armed
+    assert site.listed == {str(command.desktop_id), str(other.desktop_id)}
+    assert site.leasehold.swept(await site.driver.domains())
+    assert site.leasehold.beat(2).armed
     await site.beat()
     assert site.file is not None
     assert site.file.deadline == 10 + LEASE_S

@@ -194,7 +194,7 @@ def _tenure(settings: Settings, node: Node, clock: Clock) -> _Tenure:
         lease_s=settings.lease_s,
         path=settings.guarded_file,
         peers=peers,
-        desktops=RestartedDesktops(boot_time),
+        desktops=RestartedDesktops(boot_time, () if found is None else found.domains),
         boot_time=boot_time,
     )
     return _Tenure(leasehold, peers, found)

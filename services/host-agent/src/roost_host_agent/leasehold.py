@@ -67,6 +67,7 @@ class Leasehold:
         self._ended_at: float | None = None
         self._failing = False
         self._guarded = path is None
+        self._looked = False
         self._was_held = False
 
     def beat(self, sequence: int) -> Standing:
@@ -115,6 +116,7 @@ class Leasehold:
     def swept(self, views: tuple[DomainView, ...]) -> bool:
         """The same for all desktops that were found; whether others may be told of them."""
         self.desktops.sweep(views)
+        self._looked = True
         return self._is_listed(views)
 
     def step(self, now: float) -> Verdict:
@@ -165,11 +167,12 @@ class Leasehold:
         return self.write() or not self.lease.armed
 
     def _armed(self, now: float) -> bool:
-        """Others may count only on what the guard is there to do."""
+        """Others may count only on what the guard is there to do, and only when it has been seen
+        what runs here: an earlier run's desktops must be on the list first."""
         told = self._path is None or (
             self._written is not None and self._written.deadline is not None and not self._failing
         )
-        return self.lease.armed and told and self._guarded
+        return self.lease.armed and told and self._guarded and self._looked
 
 
 def _no_list() -> Unavailable:

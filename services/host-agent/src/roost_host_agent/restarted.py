@@ -25,9 +25,10 @@ class RestartedDesktops:
     """The list for the guard. One name too many on it does no harm: what does not run is not
     killed."""
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, now: Callable[[], float], earlier: Iterable[GuardedDomain] = ()) -> None:
+        """``earlier``: of the run before this one; they may run still, until a look says more."""
         self._now = now
-        self._names: dict[UUID, str] = {}
+        self._names = {UUID(domain.uuid): domain.name for domain in earlier}
         self._put_at: dict[UUID, float] = {}
 
     def starting(self, desktop_id: UUID, name: str, *, restart: bool) -> None:
