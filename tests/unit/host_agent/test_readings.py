@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID, uuid4
@@ -377,6 +378,16 @@ async def test_a_new_guest_is_asked_soon_and_then_slowly() -> None:
     await guests.after(1)
     assert guests.asked == [desktop, desktop]
     assert guests.changed == [desktop]
+
+
+async def test_a_guest_that_ends_before_its_turn_ends_nobody_else() -> None:
+    guests, desktop = Guests(), uuid4()
+    guests.poller.seen({desktop: uuid4()})
+    guests.clock.advance(5)
+    round_ = asyncio.create_task(guests.poller.round(guests.changed.append))
+    asyncio.get_running_loop().call_soon(guests.poller.seen, {})
+    await round_
+    assert guests.changed == []
 
 
 async def test_a_silent_guest_is_asked_less_and_less_and_then_forgotten() -> None:

@@ -76,10 +76,11 @@ class GuestPoller:
             for desktop_id, guest in self._guests.items()
             if guest.next_at <= now
         )
-        await asyncio.gather(*(self._one(desktop_id, changed) for _, desktop_id in due[:AT_ONCE]))
+        # The guests themselves: before one's turn comes, it may have ended and be forgotten.
+        chosen = [(desktop_id, self._guests[desktop_id]) for _, desktop_id in due[:AT_ONCE]]
+        await asyncio.gather(*(self._one(*each, changed) for each in chosen))
 
-    async def _one(self, desktop_id: UUID, changed: Changed) -> None:
-        guest = self._guests[desktop_id]
+    async def _one(self, desktop_id: UUID, guest: _Guest, changed: Changed) -> None:
         try:
             info: GuestInfo | None = await self._ask(desktop_id)
             guest.silences, guest.wait = 0, POLL_S
