@@ -17,7 +17,11 @@ LIMIT = 1 << 40
 
 
 def reader(data: bytes) -> Read:
-    return lambda offset, length: data[offset : offset + length]
+    def read(offset: int, length: int) -> bytes:
+        assert offset + length < 1 << 63, "no file can be read there"
+        return data[offset : offset + length]
+
+    return read
 
 
 def qcow2(
@@ -196,6 +200,8 @@ HINT = 'parentFileNameHint="/etc/shadow"'
         (vmdk(descriptor(hint=HINT.upper())), "image.has-backing-file"),
         (vmdk(b"nothing"), "image.corrupt"),
         (vmdk(directory=1 << 20), "image.truncated"),
+        (vmdk(at=1 << 20), "image.truncated"),
+        (vmdk(at=1 << 55), "image.truncated"),
         (vmdk()[:60], "image.truncated"),
     ],
 )

@@ -47,6 +47,8 @@ def judge(read: Read, size: int) -> int:
         raise _unsupported("it has no embedded descriptor")
     if directory_offset != _DIRECTORY_AT_END and directory_offset * SECTOR >= size:
         raise image_format.truncated()
+    if descriptor_offset * SECTOR >= size:
+        raise image_format.truncated()
     text = read(descriptor_offset * SECTOR, descriptor_size * SECTOR)
     if _PARENT.search(text + b"\n" + read(*_FIXED_DESCRIPTOR)):
         raise image_format.has_backing_file()
