@@ -49,7 +49,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Ticket:
-    """A desktop is ready; ``viewer_file`` opens it once, within a minute."""
+    """A desktop is ready; ``viewer_file`` opens it, within seconds."""
 
     viewer_file: str
 

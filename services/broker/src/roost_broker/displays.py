@@ -80,6 +80,3 @@ class Displays:
                 await self._bus.request(query, place.host, Done, deadline_s=CLOSE_DEADLINE_S)
             except RoostError as error:
                 logger.info("display.not-closed", desktop=place.name, code=error.code)
-            except (ValueError, KeyError):
-                # What an agent answers must not end this process.
-                logger.exception("display.answer-unreadable", desktop=place.name)

@@ -56,7 +56,7 @@ def connect(
     """Open a desktop."""
     run = current(context)
     command = shlex.split(viewer)
-    # Looked for first: a ticket is good for a minute and once.
+    # Looked for first: a ticket is good for seconds.
     if save is None and (not command or shutil.which(command[0]) is None):
         raise RoostClientError(
             "client.no-viewer",

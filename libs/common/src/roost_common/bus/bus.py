@@ -262,7 +262,8 @@ class Bus:
         """Ask a node's agent and wait for its answer.
 
         Raises `Unavailable` (``host.unreachable``) when no agent listens or none answers in time,
-        and the agent's own error, as it was raised there, when it refuses.
+        or (``host.answer-unreadable``) answers nonsense, and the agent's own error, as it was
+        raised there, when it refuses.
         """
         link = await self._require(deadline_s)
         if link.replies is None:

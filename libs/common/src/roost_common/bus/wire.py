@@ -10,7 +10,7 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from roost_common import cloudevents, topology
 from roost_common.contracts.base import REGISTRY, Body, Delivery, Envelope, Query
-from roost_common.errors import from_problem
+from roost_common.errors import Unavailable, from_problem
 
 B = TypeVar("B", bound=Body)
 
@@ -67,9 +67,15 @@ def delivery_count(incoming: AbstractIncomingMessage) -> int:
 
 
 def reply_of(incoming: AbstractIncomingMessage, expected: type[B]) -> B:
-    """The reply to a question. Raises the error that the other side raised."""
-    status = incoming.headers.get(STATUS, 200)
-    if status == 200:
-        return expected.model_validate_json(incoming.body)
-    problem = json.loads(incoming.body)
-    raise from_problem(int(str(status)), problem["code"], problem["detail"])
+    """The reply to a question. Raises the error that the other side raised, and `Unavailable`
+    (``host.answer-unreadable``) for what is no answer: who sends it is not to be relied on."""
+    try:
+        status = int(str(incoming.headers.get(STATUS, 200)))
+        if status == 200:
+            return expected.model_validate_json(incoming.body)
+        problem = json.loads(incoming.body)
+        error = from_problem(status, str(problem["code"]), str(problem["detail"]))
+    except (ValueError, TypeError, LookupError, RecursionError):
+        # Without its cause, which quotes the answer: there may be a password in it.
+        raise Unavailable("host.answer-unreadable", "The agent's answer cannot be read.") from None
+    raise error

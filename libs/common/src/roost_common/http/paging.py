@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from typing import Annotated, Final, Generic, TypeVar
 
@@ -54,7 +53,7 @@ def _decode_cursor(cursor: str) -> tuple[str, ...]:
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         parts = json.loads(base64.urlsafe_b64decode(padded))
-    except (ValueError, binascii.Error):
+    except (ValueError, RecursionError):  # binascii.Error is a ValueError
         parts = None
     if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
         raise Invalid("request.cursor-invalid", "This cursor was not made here.")
