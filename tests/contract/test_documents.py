@@ -6,9 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from roost_common.contracts.base import REGISTRY, Event, Message
+from roost_common.contracts.base import (
+    REGISTRY,
+    Event,
+    Message,
+    NodeCommand,
+    NodeTelemetry,
+    Query,
+)
 from roost_common.contracts.catalogue import all_messages
-from roost_common.contracts.documents import differences, documents, write
+from roost_common.contracts.documents import address, differences, documents, write
+from roost_common.topology import routing_key
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -28,6 +36,14 @@ def test_a_changed_or_stray_document_is_noticed(tmp_path: Path) -> None:
         "events.md",
         "asyncapi.yaml",
     }
+
+
+def test_the_documented_address_is_the_routing_key() -> None:
+    for message in all_messages():
+        if not issubclass(message, Query):
+            to_a_node = issubclass(message, NodeCommand | NodeTelemetry)
+            key = routing_key(message.model_construct(), "{node}" if to_a_node else None)
+            assert address(message) == key
 
 
 def test_every_message_is_documented() -> None:

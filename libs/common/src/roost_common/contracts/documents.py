@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from roost_common import topology
-from roost_common.contracts.base import Kind, Message, NodeCommand, Query
+from roost_common.contracts.base import Kind, Message, NodeCommand, NodeTelemetry, Query
 from roost_common.contracts.catalogue import all_messages
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -37,7 +37,7 @@ def summary(message: type[Message]) -> str:
 
 def address(message: type[Message]) -> str:
     """The routing key under which it travels."""
-    if issubclass(message, NodeCommand):
+    if issubclass(message, NodeCommand | NodeTelemetry):
         return f"{message.name}.{{node}}"
     if issubclass(message, Query):
         return "roost.host-agent.{node}.queries"
