@@ -17,6 +17,7 @@ from roost_common.contracts.host import (
     HostDesktopsLost,
     HostFenced,
     LeaseGranted,
+    LostDesktop,
 )
 from roost_common.contracts.incident import IncidentOpened, IncidentResolved
 from roost_common.security import Role
@@ -127,6 +128,30 @@ async def test_a_dead_host_is_fenced_by_its_own_lease_and_not_before_its_end(
         assert (await admin.get("/api/v1/ha/incidents")).json()["items"][0]["fenced_by"] == "lease"
 
 
+async def test_a_late_word_of_one_desktop_says_nothing_of_those_that_may_run_on(
+    site: Any, leased: Any
+) -> None:
+    node = leased("kvm1")
+    async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
+        incident_id = (await ended(site, node)).incident_id
+        one, moved = (
+            LostDesktop(
+                desktop_id=uuid4(), desktop_name=name, revision=2, restart=True, priority=50
+            )
+            for name in ("one", "moved")
+        )
+        lost = HostDesktopsLost(node="kvm1", incident_id=incident_id, desktops=(one,), kept=2)
+        await site.bus.publish(lost)
+        await site.bus.publish(lost.model_copy(update={"desktops": (moved,), "kept": None}))
+        path = f"/api/v1/ha/incidents/{incident_id}"
+
+        async def both() -> bool:
+            return len((await admin.get(path)).json()["desktops"]) == 2
+
+        await eventually(both, "both are followed")
+        assert (await admin.get(path)).json()["kept"] == 2
+
+
 async def test_what_a_lease_does_not_end_is_freed_by_a_person_who_is_sure(
     site: Any, leased: Any
 ) -> None:
@@ -147,7 +172,7 @@ async def test_what_a_lease_does_not_end_is_freed_by_a_person_who_is_sure(
         surely = site.listener.of(HostFenced)[1]
         assert (surely.by, surely.scope) == (FencedBy.HUMAN, FenceScope.ALL)
         assert surely.agent_id == node.agent_id
-        await site.bus.publish(HostDesktopsLost(node="kvm1", incident_id=incident_id))
+        await site.bus.publish(HostDesktopsLost(node="kvm1", incident_id=incident_id, kept=0))
         await eventually(lambda: len(site.listener.of(IncidentResolved)) == 2, "over again")
         shown = (await admin.get(path)).json()
         assert (shown["state"], shown["confirmed_by"]) == ("resolved", "root")

@@ -86,6 +86,25 @@ async def test_once_it_is_activated_it_is_missed_and_fenced(site: Any, maintaine
     await maintenance(site, known=False)
 
 
+async def test_no_further_device_is_used_once_it_is_in_maintenance(site: Any) -> None:
+    async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
+        node = site.node("kvm1")
+        for each in (node, site.node("kvm9")):
+            each.live()
+            await site.heard(each.name, "up")
+        device, path = site.agents.device, "/api/v1/ha/fencing"
+        both = [device("1", "a"), device("1", "b")]
+        assert (await admin.put(f"{path}/kvm1", json=both)).status_code == 200
+        site.agents.behave("a", "hangs")
+        await node.die()
+        await eventually(lambda: site.agents.switched("1"), "the first device is used")
+        await site.bus.publish(HostMaintenance(node="kvm1", decided_at=SystemClock().now()))
+        await maintenance(site, known=True)
+        site.agents.behave("a", "fails")
+        await waits(admin)
+        assert set(site.agents.switched("1")) == {"a:off"}
+
+
 async def test_its_alerts_end_when_maintenance_begins(site: Any) -> None:
     async with site.copy():
         node = site.node("kvm1")

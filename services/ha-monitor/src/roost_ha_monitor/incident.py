@@ -107,7 +107,10 @@ def hold(unfenced: int, watched: int, beating: int, at_most: float) -> str:
     that are watched, the same is held likely.
     """
     if not beating:
-        return "No host is left that beats: nothing could be restarted; is it the network?"
+        return (
+            "No host is left that beats and takes desktops: nothing could be restarted; is it the "
+            "network?"
+        )
     if unfenced > 1 and unfenced > at_most * watched:
         return (
             f"{unfenced} of {watched} hosts are down at once, more than are fenced by themselves."

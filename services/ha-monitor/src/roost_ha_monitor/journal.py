@@ -34,7 +34,8 @@ class IncidentJournal(Journal):
         self._node = node
 
     async def unwanted(self) -> bool:
-        """Another copy leads, the host beats, a person was faster, or nothing may be fenced."""
+        """Another copy leads, the host beats or is in maintenance, a person was faster, or nothing
+        may be fenced."""
         if not self._leading.held:
             return True
         async with self._unit() as transaction:
@@ -45,8 +46,10 @@ class IncidentJournal(Journal):
                 return False
             hosts = await Hosts(transaction.session).lock_all([self._node])
             host = hosts.get(self._node)
-            beats = host is None or host.health is not Health.DOWN
-            return beats or await Armings(transaction.session).disarmed()
+            # Whoever works on it meanwhile is not to have it switched off under their hands.
+            if host is None or host.health is not Health.DOWN or host.maintained:
+                return True
+            return await Armings(transaction.session).disarmed()
 
     async def begin(self, device: Device) -> None:
         attempt = FencingAttempt(

@@ -37,7 +37,9 @@ class Losses:
             if incident.state is not IncidentState.RECOVERING:
                 return
             await incidents.lose(incident.id, fact.desktops)
-            incident.lost_known, incident.kept = True, fact.kept
+            incident.lost_known = True
+            if fact.kept is not None:
+                incident.kept = fact.kept
             transaction.after_commit(self._wake)
 
     async def seen(self, delivery: Delivery, fact: DesktopFact) -> None:

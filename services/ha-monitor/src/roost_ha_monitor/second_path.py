@@ -73,7 +73,9 @@ class SecondPath:
         async with self._unit() as transaction:
             rows = await Hosts(transaction.session).all_known()
             known = await Alerts(transaction.session).open_keys()
-        nodes = [row.node for row in rows if row.health not in (None, Health.OFF)]
+        nodes = [
+            row.node for row in rows if row.health not in (None, Health.OFF) and not row.maintained
+        ]
         shown = await asyncio.gather(*(self._try(node) for node in nodes))
         for node, seen in zip(nodes, shown, strict=True):
             if seen is not None:

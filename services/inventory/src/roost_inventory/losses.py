@@ -70,6 +70,7 @@ class Losses:
         )
         host.note_fenced(event.agent_id)
         now = self._unit.clock.now()
+        kept = sum(one.doubtful(fence, event.node) for one in locked)
         # One that is being moved may run on its other node: that one is asked first. The incident
         # waits for it as for the rest, for it is not over before it runs, wherever that is.
         moving = [one for one in locked if one.migration is not None]
@@ -91,7 +92,7 @@ class Losses:
             *(_lost(one, what) for one, what in gone),
             *(_lost(one, Verdict.RESTART) for one in doubtful),
         ]
-        return lost, sum(what is Verdict.DOUBTFUL for _, what in verdicts)
+        return lost, kept
 
 
 def _lost(desktop: Desktop, what: Verdict) -> LostDesktop:

@@ -285,8 +285,10 @@ class HostDesktopsLost(HostFact, name="host.desktops-lost.v1"):
 
     incident_id: UUID
     desktops: tuple[LostDesktop, ...] = ()
-    kept: int = Field(
-        default=0, ge=0, description="How many more may still run there: a lease ends not all"
+    kept: int | None = Field(
+        default=None,
+        ge=0,
+        description="How many more may still run there: a lease ends not all; null: no news of it",
     )
 
 

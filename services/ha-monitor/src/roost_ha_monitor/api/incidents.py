@@ -43,6 +43,9 @@ class IncidentView(ApiModel):
     forced_by: str | None = Field(description="Who had it fenced without a failure")
     fenced_by: FencedBy | None
     fenced_at: datetime | None
+    kept: int = Field(
+        description="Desktops that may still run there: a lease ends only those that are restarted"
+    )
     confirmed_by: str | None = Field(description="Who said that they switched it off")
     first_back_at: datetime | None
     all_back_at: datetime | None
@@ -157,7 +160,7 @@ class IncidentsApi:
         return Page(items=items, next=last, total=total)
 
     async def show(self, _who: Admin, incident_id: UUID) -> IncidentWhole:
-        """One incident with what was tried, every desktop, and who was told of what."""
+        """One incident with what was tried, every desktop, and the alerts meanwhile."""
         async with self._unit() as transaction:
             incidents = Incidents(transaction.session)
             row = await incidents.get(incident_id)

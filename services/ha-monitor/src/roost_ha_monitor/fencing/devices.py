@@ -126,12 +126,13 @@ class Devices:
         return await self._check(rows)
 
     async def check(self, tasks: NodeTasks) -> None:
-        """Ask all devices of hosts for which nothing is being done; alerts follow."""
+        """Ask all devices of hosts in service for which nothing is being done; alerts follow."""
         async with self._unit() as transaction:
             rows = await FenceDevices(transaction.session).everyone()
+            aside = await Hosts(transaction.session).maintained()
         by_node: dict[str, list[FenceDevice]] = {}
         for row in rows:
-            if not tasks.busy(row.node):
+            if row.node not in aside and not tasks.busy(row.node):
                 by_node.setdefault(row.node, []).append(row)
         limit = asyncio.Semaphore(CHECKED_AT_ONCE)
 

@@ -22,6 +22,7 @@ from roost_common.outbox import Transaction
 from roost_inventory.api.clusters import found as find_cluster
 from roost_inventory.api.parts import Inventory, Service
 from roost_inventory.model import Host
+from roost_inventory.model.host import Administrative
 from roost_inventory.model.migration import Cause
 from roost_inventory.reports import WAKE_ON_NEW_ROOM
 from roost_inventory.repository import Clusters, Desktops, Hosts
@@ -81,7 +82,8 @@ async def put_into_maintenance(service: Service, caller: Admin, key: str) -> Hos
             logger.info("host.decided", host=host.name, state=host.state.value, by=caller.name)
             if not await Desktops(transaction.session).ids_on(host.name):
                 host.enter_maintenance(now)
-                transaction.emit(HostMaintenance(node=host.name, decided_at=host.decided_at))
+        if host.administrative is Administrative.MAINTENANCE:
+            _say_decided(transaction, host, HostMaintenance, now)
         return (await _answers(transaction, [host]))[0]
 
 
@@ -129,12 +131,21 @@ async def _decide(
         now = service.unit_of_work.clock.now()
         if decision(host, now):
             logger.info("host.decided", host=host.name, state=host.state.value)
-            transaction.emit(event(node=host.name, decided_at=host.decided_at))
             if host.usable:
                 await transaction.session.flush()
                 await Desktops(transaction.session).wake_waiting(WAKE_ON_NEW_ROOM, now)
                 transaction.after_commit(service.wake)
+        if host.administrative is Administrative.ACTIVE:
+            _say_decided(transaction, host, event, now)
         return (await _answers(transaction, [host]))[0]
+
+
+def _say_decided(
+    transaction: Transaction, host: Host, event: type[HostDecided], now: datetime
+) -> None:
+    """Also when it was decided before: whoever has missed it hears it now."""
+    host.date_decision(now)
+    transaction.emit(event(node=host.name, decided_at=host.decided_at))
 
 
 async def _answers(transaction: Transaction, hosts: Sequence[Host]) -> list[HostAnswer]:

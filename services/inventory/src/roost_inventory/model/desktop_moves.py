@@ -10,7 +10,7 @@ from roost_common.contracts.base import Problem
 from roost_common.contracts.desktop import DesktopState, DomainObservation, DomainState, Power
 from roost_common.contracts.host import FencedBy
 from roost_common.errors import Conflict
-from roost_inventory.fence import Fence, verdict
+from roost_inventory.fence import Fence, Verdict, verdict
 from roost_inventory.migration_plan import Course
 from roost_inventory.model.desktop_seen import Seen
 from roost_inventory.model.migration import Cause, Migration
@@ -134,6 +134,13 @@ class Moving(Seen):
         self.touch(now)
         gone = migration.source_seen is not None and migration.source_seen.state not in UP
         return gone or node == migration.source
+
+    def doubtful(self, fence: Fence, node: str) -> bool:
+        """Whether the fence of a node leaves open that it runs there: a lease ends only what is
+        restarted, and nothing that is just arriving."""
+        if self.migration is not None and node == self.migration.target:
+            return fence.by is FencedBy.LEASE and fence.ends(self.migration.target_agent)
+        return verdict(fence, self.assigned()) is Verdict.DOUBTFUL
 
     # --- what becomes of it -------------------------------------------------------------------
 

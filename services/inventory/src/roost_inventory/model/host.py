@@ -175,6 +175,11 @@ class Host(Powered, Base):
         self._decide(Administrative.ACTIVE, now)
         return True
 
+    def date_decision(self, now: datetime) -> None:
+        """What was decided before decisions had a date can be told of as well."""
+        if self.decided_at is None:
+            self.decided_at = now
+
     def require_removable(self, desktops: int) -> None:
         """Raises `Conflict` while it carries desktops, or is in service."""
         if desktops:
