@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import stat
 from pathlib import Path
@@ -129,6 +130,19 @@ async def test_a_failed_version_leaves_the_template_as_it_was(world: World) -> N
     after = (await world.http.get("/api/v1/templates/base")).json()
     assert after["versions"] == template["versions"]
     assert world.files() == before
+
+
+async def test_of_those_who_want_a_name_at_once_one_gets_it(world: World) -> None:
+    await world.make_storage()
+    world.image("a.qcow2")
+    body = {"name": "base", "os": "linux", "source": {"path": "a.qcow2"}}
+    answers = await asyncio.gather(
+        *(world.http.post("/api/v1/templates", json=body) for _ in range(8))
+    )
+    told = sorted((each.status_code, each.json().get("code")) for each in answers)
+    assert told == [(202, None), *[(409, "template.name-taken")] * 7]
+    (made,) = [each.json() for each in answers if each.status_code == 202]
+    assert (await world.job(made["job_id"]))["state"] == "done"
 
 
 async def test_names_are_taken_once_and_checksums_are_compared(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import threading
@@ -41,6 +42,7 @@ async def storage_in(world: World, state: str, name: str = "main") -> dict[str, 
         ("../elsewhere", "storage.path-outside"),
         ("/tmp", "storage.path-outside"),
         ("a/../../b", "storage.path-outside"),
+        pytest.param("a/" + "x" * 256, "storage.path-too-long", id="long"),
         ("link/below", "storage.not-a-directory"),
         ("file", "storage.not-a-directory"),
     ],
@@ -75,6 +77,18 @@ async def test_a_domain_bears_its_id_and_is_taken_once(world: World) -> None:
     (world.storage / "theirs" / ".roost-storage").write_text(str(uuid4()))
     answer = await world.http.post("/api/v1/storage", json={"name": "x", "path": "theirs"})
     assert (answer.status_code, answer.json()["code"]) == (409, "storage.path-taken")
+
+
+async def test_of_domains_made_at_once_none_lies_in_another(world: World) -> None:
+    paths = ("a", "a", "a/b", "a/b/c")
+    answers = await asyncio.gather(
+        *(
+            world.http.post("/api/v1/storage", json={"name": f"n{number}", "path": path})
+            for number, path in enumerate(paths)
+        )
+    )
+    told = sorted((each.status_code, each.json().get("code")) for each in answers)
+    assert told == [(201, None), *[(409, "storage.path-taken")] * 3]
 
 
 async def test_a_domain_is_deleted_only_when_unused(world: World) -> None:

@@ -8,13 +8,13 @@ from roost_broker.ending import Ending
 from roost_broker.model import Group, User
 from roost_broker.passwords import Passwords
 from roost_broker.repository.identities import Identities
-from roost_broker.repository.names import lock_name
 from roost_broker.repository.sessions import Sessions
 from roost_broker.schemas import GroupCreate, GroupPatch, UserCreate, UserPatch, only_given
 from roost_common import log
 from roost_common.contracts.session import EndReason
 from roost_common.errors import Conflict, Invalid
 from roost_common.idempotency import claim
+from roost_common.names import lock_name
 from roost_common.outbox import Transaction, UnitOfWork
 from roost_common.security import Identity, Role
 

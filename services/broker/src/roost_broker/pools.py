@@ -7,7 +7,6 @@ from uuid import UUID, uuid4
 from roost_broker.ending import Moved
 from roost_broker.model import Pool
 from roost_broker.repository.identities import Identities
-from roost_broker.repository.names import lock_name
 from roost_broker.repository.placement import Placement
 from roost_broker.repository.pools import Pools
 from roost_broker.repository.sessions import Sessions
@@ -16,6 +15,7 @@ from roost_common import log
 from roost_common.contracts.spec import DesktopSpec
 from roost_common.errors import Conflict, Invalid, NotFound
 from roost_common.idempotency import claim
+from roost_common.names import lock_name
 from roost_common.outbox import Transaction, UnitOfWork
 from roost_common.security import Identity
 

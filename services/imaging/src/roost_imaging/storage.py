@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 from roost_common import idempotency, log
 from roost_common.contracts.template import StorageChanged
 from roost_common.errors import Conflict, RoostError
+from roost_common.names import lock_name
 from roost_common.outbox import Transaction, UnitOfWork
 from roost_imaging import capacity, metrics, storage_files
 from roost_imaging.lanes import Lanes
@@ -59,6 +60,8 @@ class StorageKeeper:
                 domains = StorageDomains(transaction.session)
                 if earlier is not None:
                     return await domains.get(str(earlier))
+                # One at a time, whatever their names: none may lie within another.
+                await lock_name(transaction.session, "storage", "")
                 await self._require_free(domains, wish.name, layout.root)
                 found = await lane.run(
                     storage_files.create_domain, parts, self._root, layout.storage_id

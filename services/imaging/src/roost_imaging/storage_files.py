@@ -26,6 +26,8 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _READ_ONLY: Final = 0o444
 _BLOCK: Final = 512
 """The unit of st_blocks, whatever the file system's own (stat(2))."""
+_NAME_MAX: Final = 255
+"""Bytes of one name, on every file system in use: limits.h."""
 STALE_S: Final = 900.0
 """No overlay is in the making this long: its file is a leftover."""
 
@@ -64,9 +66,13 @@ def translated() -> Iterator[None]:
 def parts_of(path: str, storage_root: Path) -> tuple[str, ...]:
     """The components of a domain's path below the storage root. Pure.
 
-    Raises `Invalid` (``storage.path-outside``).
+    Raises `Invalid` (``storage.path-outside``, ``storage.path-too-long``).
     """
     given = Path(path)
+    if any(len(os.fsencode(part)) > _NAME_MAX for part in given.parts):
+        raise Invalid(
+            "storage.path-too-long", "A name in it is longer than {n} bytes.", n=_NAME_MAX
+        )
     if any(ord(letter) < 32 for letter in path) or ".." in given.parts:
         raise _outside(path, storage_root)
     if given.is_absolute():

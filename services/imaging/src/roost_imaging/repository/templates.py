@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from roost_common.errors import NotFound
 from roost_common.http import PageQuery
+from roost_common.names import lock_name
 from roost_imaging.model import Disk, Template, TemplateVersion
 from roost_imaging.repository.pages import Listing, by_key, page
 from roost_imaging.saving import BaseUse
@@ -31,6 +32,7 @@ class Templates:
 
     async def add(self, template: Template) -> bool:
         """A new one; false when its name is taken."""
+        await lock_name(self._session, "template", template.name)
         taken = sa.select(Template.id).where(Template.name == template.name)
         if await self._session.scalar(taken) is not None:
             return False
