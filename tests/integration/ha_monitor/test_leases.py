@@ -152,6 +152,40 @@ async def test_a_late_word_of_one_desktop_says_nothing_of_those_that_may_run_on(
         assert (await admin.get(path)).json()["kept"] == 2
 
 
+async def test_the_answer_to_a_lease_does_not_end_what_a_person_has_confirmed_since(
+    site: Any, leased: Any
+) -> None:
+    node = leased("kvm1")
+    async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
+        incident_id = (await ended(site, node)).incident_id
+        path = f"/api/v1/ha/incidents/{incident_id}"
+        assert (await admin.post(f"{path}/confirm")).status_code == 200
+        one = LostDesktop(
+            desktop_id=uuid4(), desktop_name="one", revision=2, restart=True, priority=50
+        )
+        late = HostDesktopsLost(
+            node="kvm1", incident_id=incident_id, by=FencedBy.LEASE, desktops=(one,), kept=3
+        )
+        await site.bus.publish(late)
+
+        async def followed() -> bool:
+            return len((await admin.get(path)).json()["desktops"]) == 1
+
+        await eventually(followed, "what the lease has freed is followed")
+        assert (await admin.get(path)).json()["kept"] == 0
+        assert [
+            row["lost_known"] for row in await site.sql("select lost_known from incidents")
+        ] == [False]
+        sure = {"by": FencedBy.HUMAN, "desktops": (), "kept": 0}
+        await site.bus.publish(late.model_copy(update=sure))
+
+        async def known() -> bool:
+            rows = await site.sql("select lost_known from incidents")
+            return [row["lost_known"] for row in rows] == [True]
+
+        await eventually(known, "the surer fence is answered")
+
+
 async def test_what_a_lease_does_not_end_is_freed_by_a_person_who_is_sure(
     site: Any, leased: Any
 ) -> None:

@@ -37,9 +37,10 @@ class Losses:
             if incident.state is not IncidentState.RECOVERING:
                 return
             await incidents.lose(incident.id, fact.desktops)
-            incident.lost_known = True
-            if fact.kept is not None:
-                incident.kept = fact.kept
+            # A surer fence may have been asked for since: its answer is still to come.
+            if fact.by in (None, incident.fenced_by):
+                incident.lost_known = True
+                incident.kept = incident.kept if fact.kept is None else fact.kept
             transaction.after_commit(self._wake)
 
     async def seen(self, delivery: Delivery, fact: DesktopFact) -> None:

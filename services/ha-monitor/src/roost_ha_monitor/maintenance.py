@@ -38,6 +38,6 @@ class Maintenance:
         async with self._unit(envelope) as transaction:
             # A later word is told by its time: no inbox is needed.
             host = await Hosts(transaction.session).lock_or_add(fact.node, envelope.time)
-            host.decided(fact.decided_at or envelope.time, maintained=maintained)
-            transaction.after_commit(self._changed)
-        logger.info("host.maintenance", node=fact.node, maintained=maintained)
+            if host.decided(fact.decided_at or envelope.time, maintained=maintained):
+                transaction.after_commit(self._changed)
+                logger.info("host.maintenance", node=fact.node, maintained=maintained)

@@ -54,7 +54,7 @@ class Recovering:
             if ended is None and min(back, default=None) == row.first_back_at:
                 return
             row = await incidents.lock(incident_id)
-            if row.state is not IncidentState.RECOVERING:
+            if row.state is not IncidentState.RECOVERING or not row.lost_known:
                 return
             row.first_back_at = min(back, default=None)
             if ended is not None:

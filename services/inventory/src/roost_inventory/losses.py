@@ -40,7 +40,11 @@ class Losses:
             lost, kept = await self._take_off(transaction, event, locked)
             transaction.emit(
                 HostDesktopsLost(
-                    node=event.node, incident_id=event.incident_id, desktops=tuple(lost), kept=kept
+                    node=event.node,
+                    incident_id=event.incident_id,
+                    by=event.by,
+                    desktops=tuple(lost),
+                    kept=kept,
                 )
             )
             transaction.after_commit(self._wake)

@@ -284,6 +284,7 @@ class HostDesktopsLost(HostFact, name="host.desktops-lost.v1"):
     """What inventory took off a fenced host, and what becomes of each."""
 
     incident_id: UUID
+    by: FencedBy | None = Field(default=None, description="Of the fence that this answers")
     desktops: tuple[LostDesktop, ...] = ()
     kept: int | None = Field(
         default=None,

@@ -89,10 +89,13 @@ class Host(Base):
         wrote it, is seen to by who watches it."""
         return self.spared_until is not None and now < self.spared_until
 
-    def decided(self, at: datetime, *, maintained: bool) -> None:
-        """It is taken out of service, or put back; an earlier decision changes nothing."""
+    def decided(self, at: datetime, *, maintained: bool) -> bool:
+        """It is taken out of service, or put back; an earlier decision changes nothing. Whether
+        anything has changed."""
+        before = self.maintained
         if self.decided_at is None or self.decided_at < at:
             self.maintained, self.decided_at = maintained, at
+        return self.maintained is not before
 
     def remove(self, now: datetime, by: str) -> None:
         """Watch it no more. Raises `Conflict` (``ha.host-beats``) while it beats.
