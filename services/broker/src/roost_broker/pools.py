@@ -102,7 +102,7 @@ class PoolAdministration:
             pool = await pools.pool(reference, lock=True)
             _check_stays(pool)
             if patch.spec is not None:
-                spec = DesktopSpec.model_validate(pool.spec).amended_by(patch.spec)
+                spec = pool.hardware.amended_by(patch.spec)
                 await _check_size(transaction, spec)
                 given["spec"] = spec.model_dump(mode="json")
             if "template" in given or given.get("template_version") is not None:

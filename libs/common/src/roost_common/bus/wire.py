@@ -46,7 +46,7 @@ def from_amqp(incoming: AbstractIncomingMessage) -> Delivery:
     exchange, key = incoming.exchange or topology.DEFAULT, incoming.routing_key or ""
     if not topology.is_genuine(kind, exchange, key, was_dead=_DEATHS in incoming.headers):
         raise ValueError(f"{kind.name} is not to come by {exchange!r} with the key {key!r}")
-    message = kind.model_validate_json(incoming.body)
+    message = kind.read(incoming.body)
     # model_construct: a Delivery adds nothing to be checked and must keep the concrete class.
     return Delivery.model_construct(
         envelope=envelope, message=message, redelivered=bool(incoming.redelivered)
@@ -72,7 +72,7 @@ def reply_of(incoming: AbstractIncomingMessage, expected: type[B]) -> B:
     try:
         status = int(str(incoming.headers.get(STATUS, 200)))
         if status == 200:
-            return expected.model_validate_json(incoming.body)
+            return expected.read(incoming.body)
         problem = json.loads(incoming.body)
         error = from_problem(status, str(problem["code"]), str(problem["detail"]))
     except (ValueError, TypeError, LookupError, RecursionError):

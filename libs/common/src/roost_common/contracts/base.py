@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -28,10 +28,21 @@ class Kind(StrEnum):
 class Body(BaseModel):
     """A part of a message.
 
-    Unknown fields are ignored, so that an old consumer reads a newer publisher's message.
+    Unknown fields are ignored, so that an old consumer reads a newer publisher's message; `read`
+    does so also in the parts that forbid them to people.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+    @classmethod
+    def read(cls, text: bytes | str) -> Self:
+        """From the JSON of whoever may be newer than this. Raises `ValidationError`."""
+        return cls.model_validate_json(text, extra="ignore")
+
+    @classmethod
+    def recall(cls, stored: object) -> Self:
+        """The same from a database's JSON. Raises `ValidationError`."""
+        return cls.model_validate(stored, extra="ignore")
 
 
 class Message(Body):

@@ -26,6 +26,9 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 def schema(message: type[Message]) -> dict[str, Any]:
     """The JSON schema of a message's body."""
     body = message.model_json_schema(mode="serialization")
+    for part in body.get("$defs", {}).values():
+        # What people are refused a newer publisher may say: see `Body.read`.
+        part.pop("additionalProperties", None)
     return {"$schema": DIALECT, "$id": f"{message.name}.json", **body}
 
 

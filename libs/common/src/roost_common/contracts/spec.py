@@ -81,6 +81,8 @@ class DesktopSpec(Body):
 class TemplateRef(Body):
     """One version of a template, by id and with the names a person reads."""
 
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
     id: UUID
     name: str
     version: VersionNumber

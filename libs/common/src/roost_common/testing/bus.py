@@ -59,7 +59,7 @@ class FakeBus:
             raise Unavailable("host.unreachable", "The agent of {node} does not answer.", node=node)
         result = await self.answers[type(query)](query, node)
         # Through JSON and back, as over the wire.
-        return answer.model_validate_json(result.model_dump_json())
+        return answer.read(result.model_dump_json())
 
     def of(self, kind: type[M]) -> list[M]:
         """What was published of one class, oldest first."""

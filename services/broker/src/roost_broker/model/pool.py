@@ -46,7 +46,7 @@ class Pool(Base):
     @property
     def hardware(self) -> DesktopSpec:
         """What its desktops are made of."""
-        return DesktopSpec.model_validate(self.spec)
+        return DesktopSpec.recall(self.spec)
 
     def changed(self) -> None:
         """Count the change."""

@@ -43,8 +43,9 @@ class Json(sa.types.TypeDecorator[Any]):
         return None if value is None else self._adapter.dump_python(value, mode="json")
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> Any:
-        """And back; raises `ValidationError` for what an incompatible version wrote."""
-        return None if value is None else self._adapter.validate_python(value)
+        """And back; raises `ValidationError` for what an incompatible version wrote, but not for
+        what a newer one added."""
+        return None if value is None else self._adapter.validate_python(value, extra="ignore")
 
 
 def word(kind: type[StrEnum]) -> sa.Enum:
