@@ -56,6 +56,11 @@ def free_port() -> int:
     return port
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest is begun first: else everybody waits for it in the end."""
+    items.sort(key=lambda item: item.get_closest_marker("early") is None)
+
+
 def pytest_collection_finish() -> None:
     """What has been imported stays for as long as the run, and is no garbage to look through."""
     gc.freeze()

@@ -11,7 +11,7 @@ from tests.integration.ha_monitor.conftest import eventually
 
 from roost_common.lease import LIFE_S
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.early]
 
 
 async def test_the_leader_is_killed_and_a_host_dies_with_it(site: Any) -> None:

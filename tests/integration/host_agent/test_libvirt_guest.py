@@ -24,7 +24,7 @@ from roost_host_agent.hypervisor import libvirt as driver_module
 from roost_host_agent.hypervisor.driver import DomainView
 from roost_host_agent.hypervisor.libvirt import LibvirtDriver
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.early]
 
 BOOT_S = 120
 """Without hardware virtualisation, on a busy machine."""
