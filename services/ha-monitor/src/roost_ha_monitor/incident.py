@@ -86,8 +86,9 @@ def decide(standing: Standing, facts: Facts) -> Decision:
         if facts.anew:
             why = "It was started anew before it was fenced; what it had lost is restarted."
         return Decision(Move.FALSE_ALARM, IncidentState.RESOLVED, why)
-    if (aside := _aside(facts)) and not standing.forced:
-        return Decision(Move.WAIT, fencing, aside)
+    why = aside(disarmed=facts.disarmed, maintained=facts.maintained)
+    if why and not standing.forced:
+        return Decision(Move.WAIT, fencing, why)
     may = standing.forced or not (facts.held_back or facts.spared)
     if facts.devices and may and _round_due(standing, facts):
         state = IncidentState.AWAITING_CONFIRMATION if standing.rounds else fencing
@@ -131,11 +132,11 @@ def _round_due(standing: Standing, facts: Facts) -> bool:
     return left <= timedelta() or left > RETRIES[-1]
 
 
-def _aside(facts: Facts) -> str:
-    """Why nothing is to be done about it, in words; empty: something is."""
-    if facts.disarmed:
+def aside(*, disarmed: bool, maintained: bool) -> str:
+    """Why nothing is to be done about a host, in words; empty: something is."""
+    if disarmed:
         return "High availability is disarmed: nothing is fenced."
-    if facts.maintained:
+    if maintained:
         # Somebody works on it: to switch it off in the middle of that helps nobody.
         return "It is in maintenance and has no desktops: it is left alone."
     return ""

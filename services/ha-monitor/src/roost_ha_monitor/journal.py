@@ -9,6 +9,7 @@ from roost_common.contracts.host import Health
 from roost_common.outbox import UnitOfWork
 from roost_ha_monitor.fencing.fence_agents import Device
 from roost_ha_monitor.fencing.round import Journal
+from roost_ha_monitor.incident import aside
 from roost_ha_monitor.leading import Leading
 from roost_ha_monitor.model import FencingAttempt
 from roost_ha_monitor.repository import Armings, Hosts, Incidents
@@ -46,10 +47,10 @@ class IncidentJournal(Journal):
                 return False
             hosts = await Hosts(transaction.session).lock_all([self._node])
             host = hosts.get(self._node)
-            # Whoever works on it meanwhile is not to have it switched off under their hands.
-            if host is None or host.health is not Health.DOWN or host.maintained:
+            if host is None or host.health is not Health.DOWN:
                 return True
-            return await Armings(transaction.session).disarmed()
+            disarmed = await Armings(transaction.session).disarmed()
+            return bool(aside(disarmed=disarmed, maintained=host.maintained))
 
     async def begin(self, device: Device) -> None:
         attempt = FencingAttempt(
