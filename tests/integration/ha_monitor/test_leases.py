@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
+import httpx
 import pytest
 from tests.integration.ha_monitor.conftest import eventually
 
@@ -69,6 +72,50 @@ async def leased(site: Any) -> Any:
     return make
 
 
+@dataclass
+class Fenced:
+    """An incident whose host only its lease has fenced."""
+
+    admin: httpx.AsyncClient
+    node: Any
+    id: UUID
+
+    @property
+    def path(self) -> str:
+        return f"/api/v1/ha/incidents/{self.id}"
+
+    async def shown(self) -> dict[str, Any]:
+        found: dict[str, Any] = (await self.admin.get(self.path)).json()
+        return found
+
+    async def follows(self, count: int) -> None:
+        """Return when it knows of so many desktops."""
+
+        async def known() -> bool:
+            return len((await self.shown())["desktops"]) == count
+
+        await eventually(known, f"{count} desktops are followed")
+
+    def answer(self, *names: str, kept: int | None, by: FencedBy | None = None) -> HostDesktopsLost:
+        """What inventory says of it."""
+        desktops = tuple(
+            LostDesktop(
+                desktop_id=uuid4(), desktop_name=name, revision=2, restart=True, priority=50
+            )
+            for name in names
+        )
+        return HostDesktopsLost(
+            node="kvm1", incident_id=self.id, by=by, desktops=desktops, kept=kept
+        )
+
+
+@pytest.fixture
+async def fenced(site: Any, leased: Any) -> AsyncIterator[Fenced]:
+    node = leased("kvm1")
+    async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
+        yield Fenced(admin, node, (await ended(site, node)).incident_id)
+
+
 async def test_nodes_without_a_device_are_granted_a_lease_that_counts(
     site: Any, leased: Any
 ) -> None:
@@ -129,106 +176,69 @@ async def test_a_dead_host_is_fenced_by_its_own_lease_and_not_before_its_end(
 
 
 async def test_a_late_word_of_one_desktop_says_nothing_of_those_that_may_run_on(
-    site: Any, leased: Any
+    site: Any, fenced: Fenced
 ) -> None:
-    node = leased("kvm1")
-    async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
-        incident_id = (await ended(site, node)).incident_id
-        one, moved = (
-            LostDesktop(
-                desktop_id=uuid4(), desktop_name=name, revision=2, restart=True, priority=50
-            )
-            for name in ("one", "moved")
-        )
-        lost = HostDesktopsLost(node="kvm1", incident_id=incident_id, desktops=(one,), kept=2)
-        await site.bus.publish(lost)
-        await site.bus.publish(lost.model_copy(update={"desktops": (moved,), "kept": None}))
-        path = f"/api/v1/ha/incidents/{incident_id}"
-
-        async def both() -> bool:
-            return len((await admin.get(path)).json()["desktops"]) == 2
-
-        await eventually(both, "both are followed")
-        assert (await admin.get(path)).json()["kept"] == 2
+    await site.bus.publish(fenced.answer("one", kept=2))
+    await site.bus.publish(fenced.answer("moved", kept=None))
+    await fenced.follows(2)
+    assert (await fenced.shown())["kept"] == 2
 
 
 async def test_the_answer_to_a_lease_does_not_end_what_a_person_has_confirmed_since(
-    site: Any, leased: Any
+    site: Any, fenced: Fenced
 ) -> None:
-    node = leased("kvm1")
-    async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
-        incident_id = (await ended(site, node)).incident_id
-        path = f"/api/v1/ha/incidents/{incident_id}"
-        assert (await admin.post(f"{path}/confirm")).status_code == 200
-        one = LostDesktop(
-            desktop_id=uuid4(), desktop_name="one", revision=2, restart=True, priority=50
-        )
-        late = HostDesktopsLost(
-            node="kvm1", incident_id=incident_id, by=FencedBy.LEASE, desktops=(one,), kept=3
-        )
-        await site.bus.publish(late)
+    assert (await fenced.admin.post(f"{fenced.path}/confirm")).status_code == 200
 
-        async def followed() -> bool:
-            return len((await admin.get(path)).json()["desktops"]) == 1
+    async def answered() -> bool:
+        (row,) = await site.sql("select lost_known from incidents")
+        return bool(row["lost_known"])
 
-        await eventually(followed, "what the lease has freed is followed")
-        assert (await admin.get(path)).json()["kept"] == 0
-        assert [
-            row["lost_known"] for row in await site.sql("select lost_known from incidents")
-        ] == [False]
-        sure = {"by": FencedBy.HUMAN, "desktops": (), "kept": 0}
-        await site.bus.publish(late.model_copy(update=sure))
-
-        async def known() -> bool:
-            rows = await site.sql("select lost_known from incidents")
-            return [row["lost_known"] for row in rows] == [True]
-
-        await eventually(known, "the surer fence is answered")
+    await site.bus.publish(fenced.answer("one", kept=3, by=FencedBy.LEASE))
+    await site.bus.publish(fenced.answer("moved", kept=None))
+    await fenced.follows(2)
+    assert (await fenced.shown())["kept"] == 0
+    assert not await answered()
+    await site.bus.publish(fenced.answer(kept=0, by=FencedBy.HUMAN))
+    await eventually(answered, "the surer fence is answered")
 
 
 async def test_what_a_lease_does_not_end_is_freed_by_a_person_who_is_sure(
-    site: Any, leased: Any
+    site: Any, fenced: Fenced
 ) -> None:
     """Those that are not restarted may run on where only the lease has spoken."""
-    node = leased("kvm1")
-    async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
-        incident_id = (await ended(site, node)).incident_id
-        path = f"/api/v1/ha/incidents/{incident_id}"
-        lost = HostDesktopsLost(node="kvm1", incident_id=incident_id, kept=2)
-        await site.bus.publish(lost)
-        await eventually(lambda: site.listener.of(IncidentResolved), "it is over")
-        assert "2 more may still run there" in (await admin.get(path)).json()["detail"]
+    await site.bus.publish(fenced.answer(kept=2))
+    await eventually(lambda: site.listener.of(IncidentResolved), "it is over")
+    assert "2 more may still run there" in (await fenced.shown())["detail"]
 
-        confirmed = await admin.post(f"{path}/confirm")
-        assert confirmed.status_code == 200, confirmed.text
-        assert confirmed.json()["state"] == "recovering"
-        await eventually(lambda: len(site.listener.of(HostFenced)) == 2, "it is fenced for sure")
-        surely = site.listener.of(HostFenced)[1]
-        assert (surely.by, surely.scope) == (FencedBy.HUMAN, FenceScope.ALL)
-        assert surely.agent_id == node.agent_id
-        await site.bus.publish(HostDesktopsLost(node="kvm1", incident_id=incident_id, kept=0))
-        await eventually(lambda: len(site.listener.of(IncidentResolved)) == 2, "over again")
-        shown = (await admin.get(path)).json()
-        assert (shown["state"], shown["confirmed_by"]) == ("resolved", "root")
-        assert "may still run" not in shown["detail"]
-        assert (await admin.post(f"{path}/confirm")).status_code == 200, "once more, to no effect"
-        assert len(site.listener.of(HostFenced)) == 2
+    confirmed = await fenced.admin.post(f"{fenced.path}/confirm")
+    assert confirmed.status_code == 200, confirmed.text
+    assert confirmed.json()["state"] == "recovering"
+    await eventually(lambda: len(site.listener.of(HostFenced)) == 2, "it is fenced for sure")
+    surely = site.listener.of(HostFenced)[1]
+    assert (surely.by, surely.scope) == (FencedBy.HUMAN, FenceScope.ALL)
+    assert surely.agent_id == fenced.node.agent_id
+    await site.bus.publish(fenced.answer(kept=0))
+    await eventually(lambda: len(site.listener.of(IncidentResolved)) == 2, "over again")
+    shown = await fenced.shown()
+    assert (shown["state"], shown["confirmed_by"]) == ("resolved", "root")
+    assert "may still run" not in shown["detail"]
+    again = await fenced.admin.post(f"{fenced.path}/confirm")
+    assert again.status_code == 200, "once more, to no effect"
+    assert len(site.listener.of(HostFenced)) == 2
 
 
 async def test_nobody_confirms_a_host_that_has_been_back_since_its_lease_ended(
-    site: Any, leased: Any
+    site: Any, fenced: Fenced
 ) -> None:
-    node = leased("kvm1")
-    async with site.copy() as parts, site.client(parts, Role.ADMIN) as admin:
-        path = f"/api/v1/ha/incidents/{(await ended(site, node)).incident_id}/confirm"
-        node.reboot()
-        await site.heard("kvm1", "up", "suspected", "down", "recovered")
-        refused = await admin.post(path)
-        assert (refused.status_code, refused.json()["code"]) == (409, "host.beats")
-        await node.die()
-        await eventually(lambda: len(site.listener.of(IncidentOpened)) == 2, "it fails once more")
-        refused = await admin.post(path)
-        assert (refused.status_code, refused.json()["code"]) == (409, "incident.over")
+    path = f"{fenced.path}/confirm"
+    fenced.node.reboot()
+    await site.heard("kvm1", "up", "suspected", "down", "recovered")
+    refused = await fenced.admin.post(path)
+    assert (refused.status_code, refused.json()["code"]) == (409, "host.beats")
+    await fenced.node.die()
+    await eventually(lambda: len(site.listener.of(IncidentOpened)) == 2, "it fails once more")
+    refused = await fenced.admin.post(path)
+    assert (refused.status_code, refused.json()["code"]) == (409, "incident.over")
 
 
 async def test_while_all_nodes_are_silent_nobodys_lease_is_counted_on(site: Any) -> None:

@@ -103,6 +103,7 @@ async def test_an_incident_ends_with_its_last_desktop(site: Any, seed: int) -> N
             HostDesktopsLost(
                 node="kvm1",
                 incident_id=incident_id,
+                kept=0,
                 desktops=(lost(back, 7), lost(stopped_again, 4), lost(left, 2, restart=False)),
             ),
             # What was before the host failed says nothing.
@@ -140,7 +141,7 @@ async def test_a_host_without_desktops_is_over_at_once(site: Any) -> None:
         incident_id = await fenced(site, admin, site.node("kvm1"))
         shown = (await admin.get(f"/api/v1/ha/incidents/{incident_id}")).json()
         assert shown["state"] == "recovering"
-        await tell(site, [HostDesktopsLost(node="kvm1", incident_id=incident_id)], 1)
+        await tell(site, [HostDesktopsLost(node="kvm1", incident_id=incident_id, kept=0)], 1)
         await eventually(lambda: site.listener.of(IncidentResolved), "it is over")
         (resolved,) = site.listener.of(IncidentResolved)
         assert (resolved.resolution, resolved.all_back_at) == (Resolution.RECOVERED, None)
@@ -159,6 +160,7 @@ async def test_desktops_that_are_given_up_are_told_of_until_they_run(site: Any) 
                 HostDesktopsLost(
                     node="kvm1",
                     incident_id=incident_id,
+                    kept=0,
                     desktops=(lost(back, 3), lost(given_up, 3), lost(deleted, 3)),
                 ),
                 DesktopRestarted(desktop=view(back, 5, DesktopState.RUNNING)),

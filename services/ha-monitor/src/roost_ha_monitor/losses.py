@@ -38,9 +38,8 @@ class Losses:
                 return
             await incidents.lose(incident.id, fact.desktops)
             # A surer fence may have been asked for since: its answer is still to come.
-            if fact.by in (None, incident.fenced_by):
-                incident.lost_known = True
-                incident.kept = incident.kept if fact.kept is None else fact.kept
+            if fact.kept is not None and fact.by in (None, incident.fenced_by):
+                incident.lost_known, incident.kept = True, fact.kept
             transaction.after_commit(self._wake)
 
     async def seen(self, delivery: Delivery, fact: DesktopFact) -> None:

@@ -11,7 +11,7 @@ from roost_common.errors import Unavailable
 from roost_common.outbox import Transaction, UnitOfWork
 from roost_inventory import metrics
 from roost_inventory.changes import published
-from roost_inventory.fence import Fence, Verdict, loss, verdict
+from roost_inventory.fence import Fence, Verdict, loss
 from roost_inventory.model import Desktop
 from roost_inventory.repository import Desktops, Hosts
 
@@ -74,7 +74,7 @@ class Losses:
         )
         host.note_fenced(event.agent_id)
         now = self._unit.clock.now()
-        kept = sum(one.doubtful(fence, event.node) for one in locked)
+        verdicts = [(one, one.verdict_on(event.node, fence)) for one in locked]
         # One that is being moved may run on its other node: that one is asked first. The incident
         # waits for it as for the rest, for it is not over before it runs, wherever that is.
         moving = [one for one in locked if one.migration is not None]
@@ -84,9 +84,7 @@ class Losses:
             if one.note_fenced(fence, event.node, event.incident_id, now)
             and loss(one.assigned()) is Verdict.RESTART
         ]
-        resting = [one for one in locked if one.migration is None]
-        verdicts = [(one, verdict(fence, one.assigned())) for one in resting]
-        gone = [(one, what) for one, what in verdicts if what.gone]
+        gone = [(one, what) for one, what in verdicts if one.migration is None and what.gone]
         with published(transaction, *(one for one, _ in gone)):
             for one, what in gone:
                 one.lose_host(what, now)
@@ -96,7 +94,7 @@ class Losses:
             *(_lost(one, what) for one, what in gone),
             *(_lost(one, Verdict.RESTART) for one in doubtful),
         ]
-        return lost, kept
+        return lost, sum(what is Verdict.DOUBTFUL for _, what in verdicts)
 
 
 def _lost(desktop: Desktop, what: Verdict) -> LostDesktop:

@@ -289,7 +289,8 @@ class HostDesktopsLost(HostFact, name="host.desktops-lost.v1"):
     kept: int | None = Field(
         default=None,
         ge=0,
-        description="How many more may still run there: a lease ends not all; null: no news of it",
+        description="How many more may still run there: a lease ends not all; null: this answers "
+        "no fence, and adds to what was said",
     )
 
 

@@ -122,25 +122,21 @@ class Moving(Seen):
         migration = self.migration
         if migration is None:
             raise ValueError(f"desktop {self.id} is not being moved")
-        there = self.assigned()
-        if node == migration.target:
-            if fence.by is FencedBy.LEASE:
-                # A lease ends what its node had; what arrived there later, its next run tells of.
-                return False
-            there = replace(there, run=migration.target_agent)
-        if not verdict(fence, there).gone:
+        if not self.verdict_on(node, fence).gone:
             return False
         migration.note_fenced(node, incident_id, now)
         self.touch(now)
         gone = migration.source_seen is not None and migration.source_seen.state not in UP
         return gone or node == migration.source
 
-    def doubtful(self, fence: Fence, node: str) -> bool:
-        """Whether the fence of a node leaves open that it runs there: a lease ends only what is
-        restarted, and nothing that is just arriving."""
-        if self.migration is not None and node == self.migration.target:
-            return fence.by is FencedBy.LEASE and fence.ends(self.migration.target_agent)
-        return verdict(fence, self.assigned()) is Verdict.DOUBTFUL
+    def verdict_on(self, node: str, fence: Fence) -> Verdict:
+        """What the fence of one of its nodes says of what it has, or may have, there."""
+        there = self.assigned()
+        if self.migration is None or node != self.migration.target:
+            return verdict(fence, there)
+        found = verdict(fence, replace(there, run=self.migration.target_agent))
+        # A lease ends what its node had; what arrived there later, its next run tells of.
+        return Verdict.DOUBTFUL if found.gone and fence.by is FencedBy.LEASE else found
 
     # --- what becomes of it -------------------------------------------------------------------
 
