@@ -31,6 +31,8 @@ BATCH: Final = 200
 """Messages a relay sends in one transaction."""
 PARKED_FOR: Final = timedelta(seconds=5)
 """How long a command waits whose consumer has never started."""
+PACE_S: Final = 0.02
+"""Pause between batches: the first message goes at once, those that follow closely go together."""
 IDLE_POLL_S: Final = 1.0
 """How long a message of another, dead copy may wait for this one's relay."""
 INBOX_KEPT: Final = timedelta(days=7)
@@ -49,6 +51,20 @@ _INBOX = sa.table(
     "inbox",
     sa.column("message_id", sa.Uuid),
     sa.column("handled_at", sa.DateTime(timezone=True)),
+)
+
+# Every message goes through these, and to build a statement takes longer than to execute it.
+_SAY: Final = sa.insert(_OUTBOX)
+_HANDLED: Final = postgresql.insert(_INBOX).on_conflict_do_nothing().returning(_INBOX.c.message_id)
+_UNSENT: Final = (
+    sa.select(_OUTBOX)
+    .where(sa.or_(_OUTBOX.c.not_before.is_(None), _OUTBOX.c.not_before <= sa.func.now()))
+    .order_by(_OUTBOX.c.id)
+    .limit(BATCH)
+    .with_for_update(skip_locked=True)
+)
+_SENT: Final = sa.delete(_OUTBOX).where(
+    _OUTBOX.c.id == sa.any_(sa.bindparam("sent", type_=postgresql.ARRAY(sa.BigInteger)))
 )
 
 
@@ -100,19 +116,14 @@ class Transaction:
 
     async def first_time(self, message_id: UUID) -> bool:
         """Record a message as handled; false when it was before."""
-        statement = (
-            postgresql.insert(_INBOX)
-            .values(message_id=message_id, handled_at=self._unit.clock.now())
-            .on_conflict_do_nothing()
-            .returning(_INBOX.c.message_id)
-        )
-        return (await self.session.execute(statement)).first() is not None
+        row = {"message_id": message_id, "handled_at": self._unit.clock.now()}
+        return (await self.session.execute(_HANDLED, row)).first() is not None
 
     async def flush_messages(self) -> None:
         """Write what was said; called by the unit of work before it commits."""
         if self._rows:
             await self.session.flush()
-            await self.session.execute(sa.insert(_OUTBOX), self._rows)
+            await self.session.execute(_SAY, self._rows)
 
     def committed(self) -> None:
         """Called by the unit of work after it has committed."""
@@ -187,16 +198,7 @@ class Relay:
         Raises `Unavailable` when nothing at all could be sent.
         """
         async with translated(), self._database.sessions() as session:
-            chosen = (
-                sa.select(_OUTBOX)
-                .where(
-                    sa.or_(_OUTBOX.c.not_before.is_(None), _OUTBOX.c.not_before <= sa.func.now())
-                )
-                .order_by(_OUTBOX.c.id)
-                .limit(BATCH)
-                .with_for_update(skip_locked=True)
-            )
-            rows = (await session.execute(chosen)).all()
+            rows = (await session.execute(_UNSENT)).all()
             if not rows:
                 return 0
             results = await asyncio.gather(
@@ -204,7 +206,7 @@ class Relay:
             )
             sent, parked, failure = _sort_out(rows, results)
             if sent:
-                await session.execute(sa.delete(_OUTBOX).where(_OUTBOX.c.id.in_(sent)))
+                await session.execute(_SENT, {"sent": sent})
             if parked:
                 # Nobody takes these yet; they must not stand in the way of the rest.
                 await session.execute(
@@ -242,6 +244,8 @@ class Relay:
             if failing:
                 logger.info("outbox.recovered")
                 failing = False
+            if 0 < sent < BATCH:
+                await asyncio.sleep(PACE_S)
             if sent < BATCH:
                 await _wait_for(self._unit.said, IDLE_POLL_S)
 
