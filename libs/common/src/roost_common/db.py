@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -70,6 +70,21 @@ class Base(DeclarativeBase):
 def new_metadata() -> sa.MetaData:
     """Metadata with Roost's constraint names, for a service's ``Base``."""
     return sa.MetaData(naming_convention=NAMING)
+
+
+def newest(entity: type[Base], number: str, *changing: str, key: str = "id") -> postgresql.Insert:
+    """A row that is new, or whose ``number`` is greater than that of the row with its ``key``.
+
+    Of the latter only ``number`` and ``changing`` are written. To be made once and executed with
+    each row: to build a statement takes longer than to execute it.
+    """
+    table = cast(sa.Table, entity.__table__)
+    insert = postgresql.insert(table)
+    return insert.on_conflict_do_update(
+        index_elements=[key],
+        set_={name: insert.excluded[name] for name in (number, *changing)},
+        where=table.c[number] < insert.excluded[number],
+    )
 
 
 def translate(error: Exception) -> RoostError | None:  # noqa: PLR0911 - one line for each kind

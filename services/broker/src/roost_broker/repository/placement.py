@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
 from roost_broker.model import PlacementLimits
 from roost_common.contracts.host import GuestSize, PlacementLimitsChanged
 from roost_common.contracts.spec import DesktopSpec
-from roost_common.db import AsyncSession
+from roost_common.db import AsyncSession, newest
 
 _ID: Final = 1
+_LIMITS: Final = newest(PlacementLimits, "revision", "largest")
 
 
 class Placement:
@@ -33,13 +33,5 @@ class Placement:
     async def limits_changed(self, event: PlacementLimitsChanged) -> None:
         """Keep them unless newer ones are known."""
         largest = event.model_dump(mode="json")["largest"]
-        insert = postgresql.insert(PlacementLimits).values(
-            id=_ID, revision=event.revision, largest=largest
-        )
-        await self._session.execute(
-            insert.on_conflict_do_update(
-                index_elements=["id"],
-                set_={"revision": insert.excluded.revision, "largest": insert.excluded.largest},
-                where=PlacementLimits.revision < insert.excluded.revision,
-            )
-        )
+        row = {"id": _ID, "revision": event.revision, "largest": largest}
+        await self._session.execute(_LIMITS, row)

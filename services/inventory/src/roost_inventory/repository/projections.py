@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -15,8 +16,17 @@ from roost_common.contracts.host import Health, HealthFact
 from roost_common.contracts.session import PoolChanged, SessionFact, SessionState
 from roost_common.contracts.spec import OsFamily
 from roost_common.contracts.template import TemplateCreated, TemplateDeleted
+from roost_common.db import newest
 from roost_common.lookup import named
 from roost_inventory.model import DesktopSession, NodeHealth, Pool, Reading, Template
+
+_HEALTH: Final = newest(NodeHealth, "sequence", "health", "since", "reason", key="node").returning(
+    NodeHealth.__table__.c.node
+)
+_POOL: Final = newest(Pool, "revision", "name", "deleted")
+_TEMPLATE: Final = newest(Template, "version", "name", "os")
+"""Not ``deleted``: what is gone stays so, whatever is still told of it."""
+_SESSION: Final = newest(DesktopSession, "revision", "desktop_id", "user", "state", "changed_at")
 
 
 class Healths:
@@ -27,24 +37,14 @@ class Healths:
 
     async def record(self, fact: HealthFact, health: Health) -> bool:
         """Keep it; False when a newer one is known."""
-        insert = postgresql.insert(NodeHealth).values(
-            node=fact.node,
-            health=health,
-            sequence=fact.sequence,
-            since=fact.since,
-            reason=fact.reason,
-        )
-        statement = insert.on_conflict_do_update(
-            index_elements=["node"],
-            set_={
-                "health": insert.excluded.health,
-                "sequence": insert.excluded.sequence,
-                "since": insert.excluded.since,
-                "reason": insert.excluded.reason,
-            },
-            where=NodeHealth.sequence < insert.excluded.sequence,
-        ).returning(NodeHealth.node)
-        return (await self._session.execute(statement)).first() is not None
+        row = {
+            "node": fact.node,
+            "health": health,
+            "sequence": fact.sequence,
+            "since": fact.since,
+            "reason": fact.reason,
+        }
+        return (await self._session.execute(_HEALTH, row)).first() is not None
 
     async def of(self, node: str) -> Health:
         """The last word; up where there is none, for the node is reporting itself."""
@@ -60,20 +60,13 @@ class Pools:
 
     async def record(self, fact: PoolChanged) -> None:
         """Keep it unless a newer one is known."""
-        insert = postgresql.insert(Pool).values(
-            id=fact.pool_id, name=fact.pool_name, revision=fact.revision, deleted=fact.deleted
-        )
-        await self._session.execute(
-            insert.on_conflict_do_update(
-                index_elements=["id"],
-                set_={
-                    "name": insert.excluded.name,
-                    "revision": insert.excluded.revision,
-                    "deleted": insert.excluded.deleted,
-                },
-                where=Pool.revision < insert.excluded.revision,
-            )
-        )
+        row = {
+            "id": fact.pool_id,
+            "name": fact.pool_name,
+            "revision": fact.revision,
+            "deleted": fact.deleted,
+        }
+        await self._session.execute(_POOL, row)
 
     async def names(self, ids: Collection[UUID]) -> dict[UUID, str]:
         """Names of those that are known."""
@@ -100,24 +93,14 @@ class Templates:
 
     async def record(self, fact: TemplateCreated) -> None:
         """Keep it unless a newer version is known."""
-        insert = postgresql.insert(Template).values(
-            id=fact.template_id,
-            name=fact.template_name,
-            version=fact.version,
-            os=fact.os,
-            deleted=False,
-        )
-        await self._session.execute(
-            insert.on_conflict_do_update(
-                index_elements=["id"],
-                set_={
-                    "name": insert.excluded.name,
-                    "version": insert.excluded.version,
-                    "os": insert.excluded.os,
-                },
-                where=Template.version < insert.excluded.version,
-            )
-        )
+        row = {
+            "id": fact.template_id,
+            "name": fact.template_name,
+            "version": fact.version,
+            "os": fact.os,
+            "deleted": False,
+        }
+        await self._session.execute(_TEMPLATE, row)
 
     async def record_deleted(self, fact: TemplateDeleted) -> None:
         """It is gone, whatever may still be told of it."""
@@ -143,27 +126,15 @@ class Sessions:
 
     async def record(self, fact: SessionFact, state: SessionState, now: datetime) -> None:
         """Keep it unless a newer one is known."""
-        insert = postgresql.insert(DesktopSession).values(
-            id=fact.session_id,
-            desktop_id=fact.desktop_id,
-            user=fact.user,
-            state=state,
-            revision=fact.revision,
-            changed_at=now,
-        )
-        await self._session.execute(
-            insert.on_conflict_do_update(
-                index_elements=["id"],
-                set_={
-                    "desktop_id": insert.excluded.desktop_id,
-                    "user": insert.excluded.user,
-                    "state": insert.excluded.state,
-                    "revision": insert.excluded.revision,
-                    "changed_at": insert.excluded.changed_at,
-                },
-                where=DesktopSession.revision < insert.excluded.revision,
-            )
-        )
+        row = {
+            "id": fact.session_id,
+            "desktop_id": fact.desktop_id,
+            "user": fact.user,
+            "state": state,
+            "revision": fact.revision,
+            "changed_at": now,
+        }
+        await self._session.execute(_SESSION, row)
 
     async def users(self, desktops: Collection[UUID]) -> dict[UUID, list[str]]:
         """Users with a session on each of these desktops, by name."""
