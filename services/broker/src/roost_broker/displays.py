@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Final, Protocol, TypeVar
+from uuid import UUID
 
 from roost_broker import metrics
 from roost_broker.launch import Place
@@ -38,7 +39,9 @@ class Displays:
         self._bus = bus
         self._valid_s = valid_s
         self._deadline_s = deadline_s
-        self._to_close: asyncio.Queue[Place] = asyncio.Queue(CLOSES_KEPT)
+        self._to_close: asyncio.Queue[UUID] = asyncio.Queue(CLOSES_KEPT)
+        self._waiting: dict[UUID, Place] = {}
+        """What is to be closed, by run; more than one place in the queue may be for the same."""
 
     async def open(self, place: Place) -> DisplayTicket:
         """A fresh password; whoever was connected is cut off.
@@ -46,6 +49,8 @@ class Displays:
         Raises `Unavailable` when the agent does not answer, and its own error with the code
         ``desktop.not-running`` when that run is over.
         """
+        # Who is to be cut off is, by the ticket; whoever comes with the ticket must not be.
+        to_close = self._waiting.pop(place.boot_id, None)
         query = OpenDisplay(
             desktop_id=place.desktop_id, boot_id=place.boot_id, valid_s=self._valid_s
         )
@@ -55,6 +60,8 @@ class Displays:
                     query, place.host, DisplayTicket, deadline_s=self._deadline_s
                 )
             except Unavailable as error:
+                if to_close is not None:
+                    self.close_later(to_close)
                 raise Unavailable(
                     error.code, error.text, retry_after_s=RETRY_AFTER_S, **error.fields
                 ) from error
@@ -62,9 +69,11 @@ class Displays:
     def close_later(self, place: Place) -> None:
         """Cut off whoever is connected, soon and if possible: the desktop is stopped anyway."""
         try:
-            self._to_close.put_nowait(place)
+            self._to_close.put_nowait(place.boot_id)
         except asyncio.QueueFull:
             logger.warning("display.close-dropped", desktop=place.name)
+        else:
+            self._waiting[place.boot_id] = place
 
     async def run(self) -> None:
         """Close what is to be closed, for ever."""
@@ -74,7 +83,9 @@ class Displays:
 
     async def _closer(self) -> None:
         while True:
-            place = await self._to_close.get()
+            place = self._waiting.pop(await self._to_close.get(), None)
+            if place is None:
+                continue
             query = CloseDisplay(desktop_id=place.desktop_id, boot_id=place.boot_id)
             try:
                 await self._bus.request(query, place.host, Done, deadline_s=CLOSE_DEADLINE_S)
