@@ -56,7 +56,7 @@ SHARED := tests/unit tests/contract $(filter-out $(GUESTS), $(wildcard tests/int
 .PHONY: test
 test: $(VENV) ## the tests, on real servers, guests and screens (the long failures: make chaos)
 	@deploy/lab/packages
-	$(PY) -m pytest -q -n 4 --dist worksteal $(SHARED) $(ARGS) $(NOTHING_OR)
+	$(PY) -m pytest -q -n 5 --dist worksteal $(SHARED) $(ARGS) $(NOTHING_OR)
 	$(PY) -m pytest -q -n 2 $(GUESTS) $(ARGS) $(NOTHING_OR)
 	$(PY) -m pytest -q -m "not chaos" $(LAB) $(ARGS) $(NOTHING_OR)
 

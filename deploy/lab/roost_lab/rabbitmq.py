@@ -32,6 +32,7 @@ class RabbitServer:
 
     ``dist_port`` is for Erlang's distribution and ``epmd_port``, the next one where none is given,
     for its port mapper; both are on loopback only. ``addresses`` are where AMQP listens.
+    With a ``management_port`` the HTTP API of RabbitMQ's management plugin answers there.
     ``definitions`` (users, permissions, exchanges …, see :mod:`roost_lab.rabbit_definitions`) are
     applied at every start. ``tied=True`` is for tests: server and port mapper die with the thread
     that started them, however that one ends.
@@ -48,12 +49,14 @@ class RabbitServer:
         *,
         addresses: Sequence[str] = ("127.0.0.1",),
         epmd_port: int | None = None,
+        management_port: int | None = None,
         tied: bool = False,
     ) -> None:
         self.root = root.absolute()
         self.port = port
         self.dist_port = dist_port
         self.epmd_port = dist_port + 1 if epmd_port is None else epmd_port
+        self.management_port = management_port
         self.tied = tied
         self.definitions = definitions
         self.addresses = tuple(addresses)
@@ -78,7 +81,8 @@ class RabbitServer:
             cookie.touch(mode=0o600)
             cookie.write_text(secrets.token_hex(20))
         cookie.chmod(0o400)
-        self._write("enabled_plugins", "[].\n")
+        plugins = "" if self.management_port is None else "rabbitmq_management"
+        self._write("enabled_plugins", f"[{plugins}].\n")
         self._write("rabbitmq.conf", self.configuration())
         new = None if self.definitions is None else json.dumps(self.definitions, indent=2)
         if new is not None:
@@ -104,6 +108,13 @@ class RabbitServer:
             "log.console.level = info",
             "log.file = false",
         ]
+        if self.management_port is not None:
+            lines += [
+                "management.tcp.ip = 127.0.0.1",
+                f"management.tcp.port = {self.management_port}",
+                # For who makes and removes things; nobody looks at figures.
+                "management_agent.disable_metrics_collector = true",
+            ]
         if self.definitions is not None:
             lines.append(f"load_definitions = {self._definitions_file}")
         return "\n".join(lines) + "\n"
