@@ -304,6 +304,20 @@ class Screen:
         wait_until(read, instead, within)
         return last
 
+    def mark(self, text: str) -> None:
+        """Have the desktop keep ``text`` on its disk, and wait until it says that it does.
+
+        Its banner says so on a line of its own; what is typed stands behind the prompt before.
+        """
+        wanted = f"mark {text}"
+        self.type(wanted)
+
+        def kept() -> bool:
+            lines = self.text().splitlines()
+            return any(legible(wanted, line) and len(line) < len(wanted) + 4 for line in lines)
+
+        wait_until(kept, f"the banner says {wanted}", 60)
+
     def type(self, text: str) -> None:
         """Type into whatever window has the focus, and press Return."""
         keys = ["xdotool", "type", "--delay", "60", text]

@@ -144,8 +144,7 @@ def test_launch_see_take_over_log_off_and_a_clean_disk(
         viewer = office.view(vv)
         office.shows("ROOST DESKTOP", f"host {name}", "disk clean")
         wait_until(lambda: session_of(ann)["state"] == "active", "the session is active", 20)
-        office.type("mark private")
-        office.shows("mark private")
+        office.mark("private")
 
         # The same user from another client: the same screen, and the first client is cut off.
         assert connections(viewer)

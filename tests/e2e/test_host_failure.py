@@ -51,8 +51,7 @@ def test_a_host_dies_and_its_user_gets_the_desktop_back_with_what_was_saved(
     screen = new_screen()
     screen.view(ann.vv(stand.pool))
     screen.shows("ROOST DESKTOP")
-    screen.type("mark saved")
-    screen.shows("mark saved")
+    screen.mark("saved")
     [session] = [one for one in ann.items("/sessions") if one["state"] != "ended"]
     desktop = session["desktop"]["id"]
     node = str(stand.desktops()[desktop]["host"])

@@ -108,8 +108,7 @@ def test_a_machine_with_a_copy_of_everything_dies(
                 work.mark()
                 wait_until(lambda: work.more(5), "people go on logging on", 30)
                 ready_again = bob.launch(pool)
-                screen.type("mark unmoved")
-                screen.shows("mark unmoved")
+                screen.mark("unmoved")
                 assert viewer.poll() is None, "who looks at a screen notices nothing"
                 after = [one for one in ann.items("/sessions") if one["state"] != "ended"]
                 assert [one["id"] for one in after] == [one["id"] for one in before]
@@ -154,8 +153,7 @@ def test_a_host_fails_while_half_of_the_managers_are_dead(
                 assert again["desktop"] == first["desktop"]
                 assert again["session_id"] == first["session_id"]
                 served = [first, looked_at, *(launch.result(timeout=300) for launch in launches)]
-                screen.type("mark unmoved")
-                screen.shows("mark unmoved")
+                screen.mark("unmoved")
                 assert viewer.poll() is None, "who looks at a screen notices nothing"
             finally:
                 lab.machine(1, "start")

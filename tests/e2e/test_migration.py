@@ -55,8 +55,7 @@ def test_a_user_keeps_the_screen_while_the_desktop_moves(
     assert (moved["host"], moved["boot_id"]) == (target, desktop["boot_id"])
     assert desktop["id"] not in stand.domains_on(source)
 
-    screen.type("mark moved")
-    screen.shows("mark moved")
+    screen.mark("moved")
     assert viewer.poll() is None, "the same viewer, without a new ticket"
     wait_until(lambda: session_of(ann)["state"] == "active", "the session goes on", 20)
     assert session_of(ann)["id"] == before["id"]
