@@ -305,6 +305,21 @@ async def test_cut_off_but_not_ended(ready_site: Any) -> None:
     assert (await site.session(session_id))["state"] == "pending"
 
 
+async def test_a_later_ticket_counts_while_its_session_is_open(ready_site: Any) -> None:
+    site = ready_site
+    before = datetime.now(UTC)
+    session_id, _, boot_id = await opened(site, site.ann)
+
+    async def later_than(at: datetime) -> bool:
+        async with site.broker.unit_of_work() as transaction:
+            return await Sessions(transaction.session).ticket_since(boot_id, at)
+
+    assert await later_than(before)
+    assert not await later_than(later(60))
+    await site.call("DELETE", f"/sessions/{session_id}", headers=site.ann)
+    assert not await later_than(before)
+
+
 async def test_lists(ready_site: Any) -> None:
     site = ready_site
     mine, _, _ = await opened(site, site.ann)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +22,7 @@ from roost_broker.pool_loop import PoolLoop
 from roost_broker.pools import PoolAdministration
 from roost_broker.reaper import Reaper
 from roost_broker.repository.desktops import Desktops
+from roost_broker.repository.sessions import Sessions
 from roost_broker.settings import Settings
 from roost_broker.sightings import Sightings
 from roost_broker.throttle import Limit
@@ -67,8 +68,16 @@ async def build(settings: Settings, *, clock: Clock | None = None) -> AsyncItera
         pool_loop.wake(pool_id)
         waiting_room.wake()
 
+    async def reopened(boot_id: UUID, since: datetime) -> bool:
+        async with unit_of_work() as transaction:
+            return await Sessions(transaction.session).ticket_since(boot_id, since)
+
     displays = Displays(
-        bus, valid_s=settings.ticket_valid_s, deadline_s=settings.display_deadline_s
+        bus,
+        clock,
+        reopened,
+        valid_s=settings.ticket_valid_s,
+        deadline_s=settings.display_deadline_s,
     )
     ending = Ending(displays, moved, clock)
     pool_loop.ends_with(ending)

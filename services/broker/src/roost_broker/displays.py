@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Final, Protocol, TypeVar
 from uuid import UUID
 
 from roost_broker import metrics
 from roost_broker.launch import Place
 from roost_common import log
+from roost_common.clock import Clock
 from roost_common.contracts.base import Body, Query
 from roost_common.contracts.display import CloseDisplay, DisplayTicket, Done, OpenDisplay
 from roost_common.errors import RoostError, Unavailable
@@ -32,16 +35,22 @@ class Asks(Protocol):
         ...
 
 
+Reopened = Callable[[UUID, datetime], Awaitable[bool]]
+"""Whether somebody has asked for a ticket for this run since then, and may still come with it."""
+
+
 class Displays:
     """Tickets for screens, and the end of them."""
 
-    def __init__(self, bus: Asks, *, valid_s: int, deadline_s: float) -> None:
+    def __init__(
+        self, bus: Asks, clock: Clock, reopened: Reopened, *, valid_s: int, deadline_s: float
+    ) -> None:
         self._bus = bus
+        self._clock = clock
+        self._reopened = reopened
         self._valid_s = valid_s
         self._deadline_s = deadline_s
-        self._to_close: asyncio.Queue[UUID] = asyncio.Queue(CLOSES_KEPT)
-        self._waiting: dict[UUID, Place] = {}
-        """What is to be closed, by run; more than one place in the queue may be for the same."""
+        self._to_close: asyncio.Queue[tuple[Place, datetime]] = asyncio.Queue(CLOSES_KEPT)
 
     async def open(self, place: Place) -> DisplayTicket:
         """A fresh password; whoever was connected is cut off.
@@ -49,8 +58,6 @@ class Displays:
         Raises `Unavailable` when the agent does not answer, and its own error with the code
         ``desktop.not-running`` when that run is over.
         """
-        # Who is to be cut off is, by the ticket; whoever comes with the ticket must not be.
-        to_close = self._waiting.pop(place.boot_id, None)
         query = OpenDisplay(
             desktop_id=place.desktop_id, boot_id=place.boot_id, valid_s=self._valid_s
         )
@@ -60,20 +67,16 @@ class Displays:
                     query, place.host, DisplayTicket, deadline_s=self._deadline_s
                 )
             except Unavailable as error:
-                if to_close is not None:
-                    self.close_later(to_close)
                 raise Unavailable(
                     error.code, error.text, retry_after_s=RETRY_AFTER_S, **error.fields
                 ) from error
 
     def close_later(self, place: Place) -> None:
-        """Cut off whoever is connected, soon and if possible: the desktop is stopped anyway."""
+        """Cut off whoever is connected, soon and if possible, unless the screen is opened anew."""
         try:
-            self._to_close.put_nowait(place.boot_id)
+            self._to_close.put_nowait((place, self._clock.now()))
         except asyncio.QueueFull:
             logger.warning("display.close-dropped", desktop=place.name)
-        else:
-            self._waiting[place.boot_id] = place
 
     async def run(self) -> None:
         """Close what is to be closed, for ever."""
@@ -83,11 +86,21 @@ class Displays:
 
     async def _closer(self) -> None:
         while True:
-            place = self._waiting.pop(await self._to_close.get(), None)
-            if place is None:
+            place, ordered_at = await self._to_close.get()
+            if not await self._stands(place, ordered_at):
                 continue
             query = CloseDisplay(desktop_id=place.desktop_id, boot_id=place.boot_id)
             try:
                 await self._bus.request(query, place.host, Done, deadline_s=CLOSE_DEADLINE_S)
             except RoostError as error:
                 logger.info("display.not-closed", desktop=place.name, code=error.code)
+
+    async def _stands(self, place: Place, ordered_at: datetime) -> bool:
+        """Whether nobody has asked for the screen since: orders wait behind nodes that are mute.
+
+        A later ticket has cut off whoever was to be cut off, and its owner must not be.
+        """
+        try:
+            return not await self._reopened(place.boot_id, ordered_at)
+        except RoostError:
+            return True  # who is cut off by mistake asks again; who was to be, stays

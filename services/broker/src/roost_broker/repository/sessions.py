@@ -65,6 +65,11 @@ class Sessions:
         rows = await self._session.execute(_BY_BOOT, {"boot_ids": boot_ids})
         return {boot_id: (key, state) for boot_id, key, state in rows}
 
+    async def ticket_since(self, boot_id: UUID, since: datetime) -> bool:
+        """Whether an open session on this run has a ticket that is later."""
+        found = sa.exists().where(Session.boot_id == boot_id, OPEN, Session.ticket_at > since)
+        return bool(await self._session.scalar(sa.select(found)))
+
     async def lock_by_boot(
         self, boot_ids: Sequence[UUID], *, skip_locked: bool = False
     ) -> Sequence[Session]:
