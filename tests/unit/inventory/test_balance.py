@@ -257,7 +257,10 @@ def test_what_is_idle_goes_before_what_is_in_use() -> None:
 def test_these_hosts_are_not_emptied(facts: dict[str, Any]) -> None:
     guests = [*idle("a", 2), *idle("b", 6)]
     busy = member("b", guests, load=Load(30, 30, 600))
-    assert moves(decide(SAVING, [member("a", guests, **facts), busy], guests)) == []
+    left = decide(SAVING, [member("a", guests, **facts), busy], guests)
+    assert moves(left) == []
+    (why,) = left.notes
+    assert why.startswith("No host is emptied: ")
     assert moves(decide(SAVING, [member("a", guests), busy], guests))
 
 

@@ -91,7 +91,10 @@ def empty(draft: Draft, notes: list[str]) -> Iterator[Migrate]:
     if why_not is not None:
         notes.append(why_not)
         return
-    sources = [name for name in draft.awake() if draft.guests[name] and _is_low(draft, name)]
+    in_use = [name for name in draft.awake() if draft.guests[name]]
+    sources = [name for name in in_use if _is_low(draft, name)]
+    if not sources and len(in_use) > 1:
+        notes.append("No host is emptied: none is at rest, measured and at or below the low marks.")
     # One that was begun is ended first: two half-empty hosts save nothing.
     sources.sort(key=lambda one: (not _begun(draft, one), _to_copy(draft, one), one))
     for name in sources:
