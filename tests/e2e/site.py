@@ -287,22 +287,9 @@ class Screen:
 
     def shows(self, *words: str, within: float = 90) -> str:
         """Wait until all of ``words`` can be read; returns the whole text."""
-        last = ""
-
-        def read() -> bool:
-            nonlocal last
-            last = self.text()
-            return all(legible(phrase, last) for phrase in words)
-
-        def instead() -> str:
-            ended = [viewer.poll() for viewer in self._viewers]
-            return (
-                f"{words} on the screen, which shows:\n{last}\nThe viewers ended with {ended} "
-                f"and said:\n{self._said.read_text()}"
-            )
-
-        wait_until(read, instead, within)
-        return last
+        return self._until(
+            lambda text: all(legible(phrase, text) for phrase in words), str(words), within
+        )
 
     def mark(self, text: str) -> None:
         """Have the desktop keep ``text`` on its disk, and wait until it says that it does.
@@ -312,11 +299,32 @@ class Screen:
         wanted = f"mark {text}"
         self.type(wanted)
 
-        def kept() -> bool:
-            lines = self.text().splitlines()
-            return any(legible(wanted, line) and len(line) < len(wanted) + 4 for line in lines)
+        # A prompt is a name and "> ".
+        room = len(wanted) + 4
 
-        wait_until(kept, f"the banner says {wanted}", 60)
+        def kept(text: str) -> bool:
+            lines = text.splitlines()
+            return any(legible(wanted, line) and len(line) < room for line in lines)
+
+        self._until(kept, f"a line {wanted!r}", 60)
+
+    def _until(self, fits: Callable[[str], bool], what: str, within: float) -> str:
+        last = ""
+
+        def read() -> bool:
+            nonlocal last
+            last = self.text()
+            return fits(last)
+
+        def instead() -> str:
+            ended = [viewer.poll() for viewer in self._viewers]
+            return (
+                f"{what} on the screen, which shows:\n{last}\nThe viewers ended with {ended} "
+                f"and said:\n{self._said.read_text()}"
+            )
+
+        wait_until(read, instead, within)
+        return last
 
     def type(self, text: str) -> None:
         """Type into whatever window has the focus, and press Return."""

@@ -143,9 +143,9 @@ def test_a_host_fails_while_half_of_the_managers_are_dead(
         with working(lab) as work, ThreadPoolExecutor(NEWCOMERS) as launchers:
             lab.machine(1, "kill")
             try:
-                launches = [launchers.submit(launch_until_ready, user, pool) for user in newcomers]
                 lab.node(fails, "kill")
-                assert not any(launch.done() for launch in launches), "in the middle of it"
+                # Nobody has noticed it yet: some may be given desktops on that host.
+                launches = [launchers.submit(launch_until_ready, user, pool) for user in newcomers]
                 work.mark()
                 wait_until(lambda: work.more(5), "people go on logging on", 30)
                 stand.incident(fails, known, resolution="recovered")

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from pydantic import BaseModel
 from tests.polling import eventually
 
-from roost_common import topology
+from roost_common import outbox, topology
 from roost_common.bus import Bus, Subscription
 from roost_common.bus.handling import Outcome, handle
 from roost_common.clock import SystemClock
@@ -117,6 +117,37 @@ async def test_a_command_without_consumer_does_not_hold_up_the_rest(
     assert await relay.send_batch() == 1
     assert await relay.send_batch() == 0
     assert await relay.pending() == 1
+
+
+async def test_what_follows_closely_goes_together_and_the_first_at_once(
+    database: Database, unit: UnitOfWork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "PACE_S", 2.0)
+    batches: list[int] = []
+
+    class Counted(Relay):
+        async def send_batch(self) -> int:
+            sent = await super().send_batch()
+            if sent:
+                batches.append(sent)
+            return sent
+
+    async def say(node: str) -> None:
+        async with unit() as transaction:
+            transaction.emit(HostApproved(node=node))
+
+    bus = _RawBus(None)
+    task = asyncio.create_task(Counted(database, unit, bus).run())  # type: ignore[arg-type]
+    try:
+        await say("first")
+        await eventually(lambda: batches == [1], "the first is sent", 1.5)
+        for number in range(5):
+            await say(f"n{number}")
+        await eventually(lambda: sum(batches) == 6, "all are sent")
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert batches == [1, 5]
 
 
 class _RawBus:

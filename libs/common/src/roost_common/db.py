@@ -229,6 +229,7 @@ __all__ = [
     "Database",
     "Migrations",
     "new_metadata",
+    "newest",
     "run_environment",
     "translate",
     "translated",

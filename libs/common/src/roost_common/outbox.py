@@ -32,7 +32,7 @@ BATCH: Final = 200
 PARKED_FOR: Final = timedelta(seconds=5)
 """How long a command waits whose consumer has never started."""
 PACE_S: Final = 0.02
-"""Pause between batches: the first message goes at once, those that follow closely go together."""
+"""Pause after a batch that was not full: a lone message goes at once, a burst goes together."""
 IDLE_POLL_S: Final = 1.0
 """How long a message of another, dead copy may wait for this one's relay."""
 INBOX_KEPT: Final = timedelta(days=7)
