@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 from time import monotonic
 
+import psutil
 import pytest
-from tests.polling import eventually
+from tests.polling import eventually, wait_until
 
 from roost_common.errors import Invalid
 from roost_ha_monitor.fencing.fence_agents import Device, FenceAgents
@@ -122,6 +123,26 @@ async def test_an_agent_goes_with_whoever_waited_for_it(shelf: Shelf) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     await gone(int(kept.read_text()))
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_an_agent_that_is_just_being_started_goes_too(shelf: Shelf, turns: int) -> None:
+    """So many turns of the loop after it was asked for, and at whatever it is by then."""
+    me = psutil.Process()
+    others = set(me.children())
+    task = asyncio.create_task(shelf.agents.off(shelf.device("sleep 600; true")))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    started = list(set(me.children()) - others)
+    for agent in started:
+        wait_until(agent.children, "it has started another")
+        started = [agent, *agent.children()]
+    task.cancel()
+    async with asyncio.timeout(20):
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    for one in started:
+        await gone(one.pid)
 
 
 async def test_an_agent_that_talks_without_end_costs_no_memory(shelf: Shelf) -> None:

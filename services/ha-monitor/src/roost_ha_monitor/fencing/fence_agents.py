@@ -155,15 +155,7 @@ class FenceAgents:
             return _Ended(1, complaint="no fence agent")
         given = "".join(f"{name}={value}\n" for name, value in options.items())
         try:
-            process = await asyncio.create_subprocess_exec(
-                self._directory / agent,
-                stdin=PIPE,
-                stdout=PIPE,
-                stderr=PIPE,
-                cwd="/",
-                env=ENVIRONMENT,
-                start_new_session=True,
-            )
+            process = await _begin(self._directory / agent)
         except OSError as error:
             return _Ended(1, complaint=f"it cannot be run: {error.strerror}")
         try:
@@ -175,6 +167,28 @@ class FenceAgents:
         finally:
             await _end(process)
         return _Ended(code, output, complaint.strip().rpartition("\n")[2][:200])
+
+
+async def _begin(program: Path) -> Process:
+    """Start it, in a group of its own; started or not, it goes with whoever waits for it."""
+    starting = asyncio.create_task(
+        asyncio.create_subprocess_exec(
+            program,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            cwd="/",
+            env=ENVIRONMENT,
+            start_new_session=True,
+        )
+    )
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        # Cancelled itself, asyncio kills the program alone and waits for what that has started.
+        with suppress(OSError):
+            await _end(await starting)
+        raise
 
 
 async def _talk(process: Process, given: bytes) -> tuple[str, str]:
