@@ -20,14 +20,28 @@ def prepare(layout: Layout, part: Path, final: Path, needed: int, reserve: int) 
     """
     with storage_files.translated():
         storage_files.require_free(layout, needed, reserve)
-        storage_files.make_directory(final.parent)
+        _begin(part)
         mine = names.version_part(part.name)
         for path in final.parent.iterdir():
             other = names.version_part(path.name)
-            if other is not None and mine is not None and other.job_id == mine.job_id:
+            same = other is not None and mine is not None and other.job_id == mine.job_id
+            if same and path.name != part.name:
                 path.unlink(missing_ok=True)
         final.unlink(missing_ok=True)
-        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+
+def _begin(part: Path) -> None:
+    """Before anything of earlier attempts goes: an empty directory may be removed at any time."""
+    for last in (False, False, True):
+        storage_files.make_directory(part.parent)
+        part.unlink(missing_ok=True)
+        try:
+            os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        except FileNotFoundError:
+            if last:
+                raise
+        else:
+            return
 
 
 def open_part(layout: Layout, part: Path) -> int:
